@@ -1,0 +1,54 @@
+# Every target creates .venv by itself; nothing but Python 3.11+, make and git is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKBENCH := $(BIN)/workbench
+TRACE_ARGS := $(if $(TRACE),--trace $(TRACE),)
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-runtime demo test test-slow check format bench lock screenshots clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+# The stamp is a copy of what was installed, compared by content: a checkout that only
+# touches times installs nothing.
+install: ## Install everything that tests and checks need, into .venv
+	@$(PYTHON) tools/install.py --venv $(VENV) --lock requirements/dev.lock
+
+install-runtime:
+	@$(PYTHON) tools/install.py --venv $(VENV) --lock requirements/runtime.lock
+
+demo: install-runtime ## Run the main job end to end; TRACE=FILE for a trace of your own
+	$(WORKBENCH) demo $(TRACE_ARGS)
+
+test: install ## Run the tests that CI runs
+	$(BIN)/python -m pytest
+
+test-slow: install ## Run the tests marked slow
+	$(BIN)/python -m pytest -m slow
+
+check: install ## Lint, format, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: install ## Rewrite the sources in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install ## Measure, as ratios in one run; prints the tables of benchmarks/README.md
+	$(BIN)/python -m benchmarks
+
+lock: ## Compile the lock files anew (needs `uv` on PATH)
+	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
+	  pyproject.toml requirements/build.in -o requirements/runtime.lock
+	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
+	  pyproject.toml requirements/build.in --extra dev -c requirements/runtime.lock -o requirements/dev.lock
+
+screenshots: install ## Take the README's pictures from the real thing (needs Chromium)
+	$(BIN)/python tools/screenshots.py
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) .workbench report.html .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

@@ -1,0 +1,1 @@
+"""Connectors: one module per system, found by the entry-point group `workbench.connectors`."""

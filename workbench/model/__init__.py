@@ -1,0 +1,1 @@
+"""Frozen values that every layer shares. Import the module you need; nothing is re-exported."""

@@ -1,0 +1,168 @@
+"""Schemas of the tables that cross every boundary, and the check at the door.
+
+| table         | one row is                                              |
+|---------------|---------------------------------------------------------|
+| `load_window` | the load of one bucket of one route in one time window  |
+| `access`      | one recorded read or write (traces)                     |
+| `route`       | one route of one catalog version                        |
+
+Null means *not measured*, never zero; an absent row is not an idle route. Times are UTC
+microseconds. `bucket_end` and `end` are null where there is no upper bound. See
+docs/formats/tables.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from workbench.errors import InvalidInput
+from workbench.model.keys import Span
+from workbench.model.routes import RouteDescriptor, RouteSnapshot, RouteState, check_routes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+TIME: Final = pa.timestamp("us", tz="UTC")
+COUNTERS: Final = ("reads", "writes", "read_bytes", "write_bytes", "cpu_ns")
+
+LOAD_WINDOW: Final = pa.schema(
+    [
+        pa.field("cluster", pa.string(), nullable=False),
+        pa.field("window_start", TIME, nullable=False),
+        pa.field("window_end", TIME, nullable=False),
+        pa.field("route_id", pa.uint64(), nullable=False),
+        pa.field("group", pa.uint64(), nullable=False),
+        pa.field("bucket_start", pa.binary(), nullable=False),
+        pa.field("bucket_end", pa.binary()),
+        *(pa.field(name, pa.int64()) for name in COUNTERS),
+        pa.field("coverage", pa.float64(), nullable=False),
+        pa.field("error_bound", pa.float64()),
+    ]
+)
+
+# op is "read" or "write"; size is in bytes, null where the trace does not tell.
+ACCESS: Final = pa.schema(
+    [
+        pa.field("time", TIME, nullable=False),
+        pa.field("key", pa.binary(), nullable=False),
+        pa.field("op", pa.string(), nullable=False),
+        pa.field("size", pa.int64()),
+    ]
+)
+
+ROUTE: Final = pa.schema(
+    [
+        pa.field("catalog_version", pa.uint64(), nullable=False),
+        pa.field("recorded_at", TIME, nullable=False),
+        pa.field("route_id", pa.uint64(), nullable=False),
+        pa.field("start", pa.binary(), nullable=False),
+        pa.field("end", pa.binary()),
+        pa.field("group", pa.uint64(), nullable=False),
+        pa.field("state", pa.string(), nullable=False),
+        pa.field("parent_route_id", pa.uint64(), nullable=False),
+        pa.field("split_at_hlc", pa.uint64(), nullable=False),
+    ]
+)
+
+
+def check_table(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
+    """Return `table` with exactly the columns of `schema`, or raise InvalidInput.
+
+    Columns are matched by name; unknown ones are dropped. Types must be castable without loss;
+    a null in a required column, and a negative counter, are refused.
+    """
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        raise InvalidInput(
+            f"{what} lacks the columns {', '.join(missing)}",
+            code="columns_missing",
+            hint=f"it has {', '.join(table.column_names) or 'none'}",
+        )
+    try:
+        checked = table.select(schema.names).cast(schema)
+        checked.validate(full=True)
+    except (pa.ArrowInvalid, ValueError, pa.ArrowNotImplementedError) as error:
+        raise InvalidInput(
+            f"{what} does not fit its schema: {str(error).splitlines()[0]}",
+            code="schema_mismatch",
+            hint="docs/formats/tables.md lists columns and types",
+        ) from error
+    for field in schema:
+        column = checked.column(field.name)
+        if not field.nullable and column.null_count:
+            raise InvalidInput(
+                f"{what} has {column.null_count} nulls in the required column {field.name!r}",
+                code="null_in_required_column",
+                hint="only counters, sizes and upper bounds may be null",
+            )
+        if field.name in {*COUNTERS, "size"} and (pc.min(column).as_py() or 0) < 0:
+            raise InvalidInput(
+                f"{what} has the negative value {pc.min(column).as_py()} in {field.name!r}",
+                code="counter_negative",
+                hint="counters are per window and never negative",
+            )
+    return checked
+
+
+def routes_to_table(snapshot: RouteSnapshot) -> pa.Table:
+    """Return the snapshot as a `route` table, one row per route."""
+    rows = [
+        {
+            "catalog_version": snapshot.catalog_version,
+            "recorded_at": snapshot.taken_at,
+            "route_id": route.route_id,
+            "start": route.span.start,
+            "end": route.span.end,
+            "group": route.group,
+            "state": route.state.value,
+            "parent_route_id": route.parent_route_id,
+            "split_at_hlc": route.split_at_hlc,
+        }
+        for route in snapshot.routes
+    ]
+    return pa.Table.from_pylist(rows, schema=ROUTE)
+
+
+def table_to_routes(table: pa.Table) -> RouteSnapshot:
+    """Return the newest catalog version in a `route` table as a checked snapshot.
+
+    Raises:
+        InvalidInput: the table is empty, does not fit its schema, or breaks a route rule.
+    """
+    checked = check_table(table, ROUTE, "route table")
+    if checked.num_rows == 0:
+        raise InvalidInput(
+            "the route table has no rows", code="routes_empty", hint="collect routes first"
+        )
+    version = pc.max(checked.column("catalog_version"))
+    rows = checked.filter(pc.equal(checked.column("catalog_version"), version)).to_pylist()
+    return RouteSnapshot(
+        catalog_version=int(version.as_py()),
+        routes=check_routes(_descriptors(rows)),
+        taken_at=max(row["recorded_at"] for row in rows),
+    )
+
+
+def _descriptors(rows: Iterable[dict[str, object]]) -> Iterable[RouteDescriptor]:
+    for row in rows:
+        start, end = row["start"], row["end"]
+        state = str(row["state"])
+        if state not in RouteState.__members__:
+            raise InvalidInput(
+                f"route {row['route_id']} has the unknown state {state!r}",
+                code="route_state_unknown",
+                hint=f"known are {', '.join(RouteState.__members__)}",
+            )
+        assert isinstance(start, bytes)
+        assert end is None or isinstance(end, bytes)
+        yield RouteDescriptor(
+            route_id=int(str(row["route_id"])),
+            span=Span(start, end),
+            group=int(str(row["group"])),
+            state=RouteState[state],
+            parent_route_id=int(str(row["parent_route_id"])),
+            split_at_hlc=int(str(row["split_at_hlc"])),
+        )

@@ -1,0 +1,72 @@
+"""The one contract on which the catalog stands: immutable objects, created at most once.
+
+Keys are relative, `/`-separated, ASCII, without empty or dot segments; `check_object_key`
+refuses others before any of them reaches a disk or a bucket.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, Protocol
+
+from workbench.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow.fs
+
+OBJECT_KEY_CHARS_MAX: Final = 1024
+_KEY = re.compile(rf"[A-Za-z0-9._\-/=]{{1,{OBJECT_KEY_CHARS_MAX}}}")
+
+
+class ObjectStore(Protocol):
+    """Objects under one root.
+
+    Errors: NotFound (code `object_not_found`) for an absent key, Storage for a store that
+    fails, InvalidInput for an impossible key.
+    """
+
+    @property
+    def url(self) -> str:
+        """The root as users write it (`memory://x`, `file:///data/catalog`)."""
+        ...
+
+    def filesystem(self) -> pyarrow.fs.FileSystem:
+        """Return a pyarrow filesystem whose paths are this store's keys, for reading data."""
+        ...
+
+    def get(self, key: str) -> bytes:
+        """Return the whole object."""
+        ...
+
+    def get_many(self, keys: Sequence[str]) -> list[bytes]:
+        """Return the objects in the order asked for; in parallel where the store gains by it."""
+        ...
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Return `length` bytes from `start`; fewer where the object ends before."""
+        ...
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Create the object durably; False, and nothing changed, where the key exists."""
+        ...
+
+    def list_after(self, prefix: str, after: str = "") -> list[str]:
+        """Return the keys that start with `prefix` and are greater than `after`, ascending."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove the object; absent keys are fine."""
+        ...
+
+
+def check_object_key(key: str) -> str:
+    """Return `key`, or raise InvalidInput where it could leave the root or surprise a store."""
+    if not _KEY.fullmatch(key) or any(part in {"", ".", ".."} for part in key.split("/")):
+        raise InvalidInput(
+            f"{key[:64]!r} is not an object key",
+            code="object_key_invalid",
+            hint="keys are relative, without empty or dot segments",
+        )
+    return key
