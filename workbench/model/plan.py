@@ -1,0 +1,437 @@
+"""The plan document: what is proposed, on what evidence, with what proof, and its content hash.
+
+    Plan ── content ──▶ canonical JSON ──SHA-256──▶ content_hash ──16 digits──▶ plan_id
+
+Rules:
+- The content comes from the plan's inputs alone: no time of day, randomness or sequence number,
+  so the same inputs give the same bytes on any machine.
+- An approval binds to `content_hash`; a document whose content does not give its hash is refused.
+- Actions are in order; each expects the catalog version that its predecessor leaves.
+
+Loads are whole numbers in the unit of the objective, summed over the plan's time window.
+docs/formats/plan.md describes JSON and Parquet forms.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from workbench.errors import Corruption, InvalidInput
+from workbench.model.keys import Span
+from workbench.model.times import parse_time, rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+PLAN_SCHEMA: Final = "workbench.plan/1"
+PLAN_ID_DIGITS: Final = 16
+
+
+class ActionKind(StrEnum):
+    """What an action does to the routes."""
+
+    SPLIT = "split"
+    SPLIT_AND_MOVE = "split_and_move"
+    MOVE = "move"
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What is balanced: the weighted sum of reads, writes and bytes."""
+
+    name: str
+    read_weight: int
+    write_weight: int
+    byte_weight: int
+
+
+OBJECTIVES: Final[Mapping[str, Objective]] = {
+    each.name: each
+    for each in (
+        Objective("score", read_weight=1, write_weight=4, byte_weight=0),
+        Objective("reads", read_weight=1, write_weight=0, byte_weight=0),
+        Objective("writes", read_weight=0, write_weight=1, byte_weight=0),
+        Objective("bytes", read_weight=0, write_weight=0, byte_weight=1),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The numbers behind one split; each is `span_load` over the plan's window.
+
+    Attributes:
+        parent_load: Load of the route that is split.
+        left_load: Load below the split key.
+        right_load: Load from the split key on; left + right = parent.
+        bottleneck_before: Heaviest route before this action.
+        bottleneck_after: Heaviest route after it.
+    """
+
+    parent_load: int
+    left_load: int
+    right_load: int
+    bottleneck_before: int
+    bottleneck_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One step of a plan.
+
+    Attributes:
+        action_id: Unique within the plan; with the content hash it names the call for dedupe.
+        kind: What the step does.
+        route_id: The route it acts on, as numbered when the step's turn comes.
+        span: That route's span, by which an executor finds it where ids went another way.
+        split_key: First key of the right child; inside the span, not its start.
+        target_group: Group of the right child; None where it stays with its parent's.
+        expected_version: Catalog version that the step must find; it leaves the next one.
+        rows_moved: Rows that change group.
+        bytes_moved: Bytes that change group.
+        reasons: Sentences for a human.
+        evidence: The numbers.
+    """
+
+    action_id: str
+    kind: ActionKind
+    route_id: int
+    span: Span
+    split_key: bytes
+    target_group: int | None
+    expected_version: int
+    rows_moved: int
+    bytes_moved: int
+    reasons: tuple[str, ...]
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class RouteLoad:
+    """A route by its span, with its load in the plan's window."""
+
+    span: Span
+    group: int
+    load: int
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """A route for which nothing is proposed, and why."""
+
+    route_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bottleneck:
+    """The heaviest route's load: now, after the plan, and what nothing can beat.
+
+    Attributes:
+        before: Heaviest route as the routes are.
+        after: Heaviest route after all actions.
+        optimum: The least that any cut of the whole key space into as many routes reaches.
+        lower_bound: max(⌈total / routes⌉, heaviest atom), from which nobody can fall.
+        resolution_low: The least that finer evidence could show to be possible after as many
+            splits; equals `after` where the evidence is single keys.
+        resolution_high: What is certain: `after`.
+    """
+
+    before: int
+    after: int
+    optimum: int
+    lower_bound: int
+    resolution_low: int
+    resolution_high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the planner may do; part of the content, because it shapes the plan."""
+
+    max_splits: int
+    min_gain: float
+    only_hot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceQuery:
+    """How to compute the plan's loads anew: a named SQL text of the package.
+
+    Attributes:
+        name: File name in `workbench/query/sql`, without `.sql`.
+        dataset: The dataset it reads.
+        parameters: Bound by name; times as RFC 3339.
+        sql: The text at the time of planning, for reading.
+    """
+
+    name: str
+    dataset: str
+    parameters: Mapping[str, str | int]
+    sql: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A proposal as a document; see the module's rules.
+
+    Attributes:
+        cluster: Whose routes these are.
+        catalog_version: Route catalog version from which the plan was made.
+        objective: What is balanced.
+        policy: Name of the planning policy.
+        since: Start of the time window of the evidence.
+        until: End of it, exclusive.
+        limits: What the planner was allowed.
+        atoms: Number of indivisible pieces (keys or buckets) that had load.
+        atom_kind: `key` or `bucket`.
+        total_load: Sum over all routes.
+        bottleneck: Before, after, and the bounds.
+        max_share_before: Heaviest route's share of the total now.
+        max_share_after: The same after all actions: the forecast.
+        pareto: (splits, bottleneck) for every number of splits that buys something.
+        actions: In order.
+        routes_before: Ascending by start.
+        routes_after: Ascending by start.
+        declined: Routes left alone, with the reason.
+        certificate: Proof of `bottleneck.after`, `optimum`, checked by `planner.verifier`.
+        evidence: How to compute the loads anew.
+    """
+
+    cluster: str
+    catalog_version: int
+    objective: Objective
+    policy: str
+    since: datetime
+    until: datetime
+    limits: Limits
+    atoms: int
+    atom_kind: str
+    total_load: int
+    bottleneck: Bottleneck
+    max_share_before: float
+    max_share_after: float
+    pareto: tuple[tuple[int, int], ...]
+    actions: tuple[Action, ...]
+    routes_before: tuple[RouteLoad, ...]
+    routes_after: tuple[RouteLoad, ...]
+    declined: tuple[Declined, ...]
+    certificate: Mapping[str, Any]
+    evidence: EvidenceQuery
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 of the canonical JSON of the content, hex."""
+        return hash_of(plan_content(self))
+
+    @property
+    def plan_id(self) -> str:
+        """The first digits of the content hash."""
+        return self.content_hash[:PLAN_ID_DIGITS]
+
+
+def hash_of(content: Mapping[str, Any]) -> str:
+    """Return SHA-256 of canonical JSON: keys sorted, no white space, ASCII."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """Return the document as JSON values, with `plan_id` and `content_hash`."""
+    content = plan_content(plan)
+    return {
+        "schema": content.pop("schema"),
+        "plan_id": plan.plan_id,
+        "content_hash": plan.content_hash,
+        **content,
+    }
+
+
+def plan_content(plan: Plan) -> dict[str, Any]:
+    """Return what the content hash covers, as JSON values."""
+    marks = plan.bottleneck
+    return {
+        "schema": PLAN_SCHEMA,
+        "cluster": plan.cluster,
+        "catalog_version": plan.catalog_version,
+        "objective": plan.objective.name,
+        "weights": {
+            "reads": plan.objective.read_weight,
+            "writes": plan.objective.write_weight,
+            "bytes": plan.objective.byte_weight,
+        },
+        "policy": plan.policy,
+        "window": {"from": rfc3339(plan.since), "to": rfc3339(plan.until)},
+        "limits": {
+            "max_splits": plan.limits.max_splits,
+            "min_gain": plan.limits.min_gain,
+            "only_hot": plan.limits.only_hot,
+        },
+        "atoms": plan.atoms,
+        "atom_kind": plan.atom_kind,
+        "total_load": plan.total_load,
+        "bottleneck": {
+            "before": marks.before,
+            "after": marks.after,
+            "optimum": marks.optimum,
+            "lower_bound": marks.lower_bound,
+            "resolution": {"low": marks.resolution_low, "high": marks.resolution_high},
+        },
+        "forecast": {
+            "max_share_before": plan.max_share_before,
+            "max_share_after": plan.max_share_after,
+            "backtest": None,
+        },
+        "pareto": [
+            {"splits": splits, "bottleneck": bottleneck} for splits, bottleneck in plan.pareto
+        ],
+        "actions": [_action_to_json(action) for action in plan.actions],
+        "routes_before": [_route_to_json(route) for route in plan.routes_before],
+        "routes_after": [_route_to_json(route) for route in plan.routes_after],
+        "declined": [{"route_id": each.route_id, "reason": each.reason} for each in plan.declined],
+        "certificate": dict(plan.certificate),
+        "evidence": {
+            "query": plan.evidence.name,
+            "dataset": plan.evidence.dataset,
+            "parameters": dict(plan.evidence.parameters),
+            "sql": plan.evidence.sql,
+        },
+    }
+
+
+def plan_from_json(document: Mapping[str, Any], where: str) -> Plan:
+    """Return the plan in a JSON document read from `where`.
+
+    Raises:
+        InvalidInput: the document is no plan, or of another version.
+        Corruption: its content does not give the hash it carries.
+    """
+    if not isinstance(document, dict) or document.get("schema") != PLAN_SCHEMA:
+        found = document.get("schema") if isinstance(document, dict) else type(document).__name__
+        raise InvalidInput(
+            f"{where} is not a plan of schema {PLAN_SCHEMA!r}: it says {found!r}",
+            code="plan_schema_unknown",
+            hint="make a plan with `workbench plan --out FILE`",
+        )
+    carried = document.get("content_hash")
+    content = {k: v for k, v in document.items() if k not in {"plan_id", "content_hash"}}
+    computed = hash_of(content)
+    if carried != computed or document.get("plan_id") != computed[:PLAN_ID_DIGITS]:
+        raise Corruption(
+            f"{where} carries the content hash {str(carried)[:PLAN_ID_DIGITS]}…, "
+            f"its content gives {computed[:PLAN_ID_DIGITS]}…",
+            code="plan_hash_mismatch",
+            hint="the plan was changed after it was made; make it anew with `workbench plan`",
+        )
+    try:
+        return _from_content(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"{where} is a plan with a missing or wrong field: {error!r}",
+            code="plan_field_invalid",
+            hint="docs/formats/plan.md lists the fields",
+        ) from error
+
+
+def _from_content(content: Mapping[str, Any]) -> Plan:
+    marks, forecast, evidence = content["bottleneck"], content["forecast"], content["evidence"]
+    weights, limits, window = content["weights"], content["limits"], content["window"]
+    return Plan(
+        cluster=content["cluster"],
+        catalog_version=content["catalog_version"],
+        objective=Objective(
+            content["objective"], weights["reads"], weights["writes"], weights["bytes"]
+        ),
+        policy=content["policy"],
+        since=parse_time(window["from"]),
+        until=parse_time(window["to"]),
+        limits=Limits(limits["max_splits"], limits["min_gain"], limits["only_hot"]),
+        atoms=content["atoms"],
+        atom_kind=content["atom_kind"],
+        total_load=content["total_load"],
+        bottleneck=Bottleneck(
+            before=marks["before"],
+            after=marks["after"],
+            optimum=marks["optimum"],
+            lower_bound=marks["lower_bound"],
+            resolution_low=marks["resolution"]["low"],
+            resolution_high=marks["resolution"]["high"],
+        ),
+        max_share_before=forecast["max_share_before"],
+        max_share_after=forecast["max_share_after"],
+        pareto=tuple((each["splits"], each["bottleneck"]) for each in content["pareto"]),
+        actions=tuple(_action_from_json(each) for each in content["actions"]),
+        routes_before=tuple(_route_from_json(each) for each in content["routes_before"]),
+        routes_after=tuple(_route_from_json(each) for each in content["routes_after"]),
+        declined=tuple(Declined(each["route_id"], each["reason"]) for each in content["declined"]),
+        certificate=content["certificate"],
+        evidence=EvidenceQuery(
+            name=evidence["query"],
+            dataset=evidence["dataset"],
+            parameters=evidence["parameters"],
+            sql=evidence["sql"],
+        ),
+    )
+
+
+def _span_to_json(span: Span) -> dict[str, Any]:
+    return {"start": span.start.hex(), "end": None if span.end is None else span.end.hex()}
+
+
+def _span_from_json(value: Mapping[str, Any]) -> Span:
+    end = value["end"]
+    return Span(bytes.fromhex(value["start"]), None if end is None else bytes.fromhex(end))
+
+
+def _route_to_json(route: RouteLoad) -> dict[str, Any]:
+    return {**_span_to_json(route.span), "group": route.group, "load": route.load}
+
+
+def _route_from_json(value: Mapping[str, Any]) -> RouteLoad:
+    return RouteLoad(_span_from_json(value), value["group"], value["load"])
+
+
+def _action_to_json(action: Action) -> dict[str, Any]:
+    evidence = action.evidence
+    return {
+        "id": action.action_id,
+        "kind": action.kind.value,
+        "route_id": action.route_id,
+        **_span_to_json(action.span),
+        "split_key": action.split_key.hex(),
+        "target_group": action.target_group,
+        "expected_version": action.expected_version,
+        "rows_moved": action.rows_moved,
+        "bytes_moved": action.bytes_moved,
+        "reasons": list(action.reasons),
+        "evidence": {
+            "parent_load": evidence.parent_load,
+            "left_load": evidence.left_load,
+            "right_load": evidence.right_load,
+            "bottleneck_before": evidence.bottleneck_before,
+            "bottleneck_after": evidence.bottleneck_after,
+        },
+    }
+
+
+def _action_from_json(value: Mapping[str, Any]) -> Action:
+    evidence = value["evidence"]
+    return Action(
+        action_id=value["id"],
+        kind=ActionKind(value["kind"]),
+        route_id=value["route_id"],
+        span=_span_from_json(value),
+        split_key=bytes.fromhex(value["split_key"]),
+        target_group=value["target_group"],
+        expected_version=value["expected_version"],
+        rows_moved=value["rows_moved"],
+        bytes_moved=value["bytes_moved"],
+        reasons=tuple(value["reasons"]),
+        evidence=Evidence(**evidence),
+    )

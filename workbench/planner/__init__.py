@@ -1,0 +1,1 @@
+"""Detection, planning, proof and replay: pure functions from load to a plan document."""
