@@ -153,11 +153,20 @@ class Bottleneck:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the planner may do; part of the content, because it shapes the plan."""
+    """What the planner may do; part of the content, because it shapes the plan.
+
+    Attributes:
+        max_splits: At most so many split actions.
+        min_gain: By which fraction the bottleneck must fall, or nothing is proposed.
+        only_hot: Only routes that detection calls hot may be split.
+        fixed_routes: Positions (from 0, ascending by start) of the routes that must not be
+            split: not hot under `only_hot`, or not ACTIVE.
+    """
 
     max_splits: int
     min_gain: float
     only_hot: bool = False
+    fixed_routes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +281,7 @@ def plan_content(plan: Plan) -> dict[str, Any]:
             "max_splits": plan.limits.max_splits,
             "min_gain": plan.limits.min_gain,
             "only_hot": plan.limits.only_hot,
+            "fixed_routes": list(plan.limits.fixed_routes),
         },
         "atoms": plan.atoms,
         "atom_kind": plan.atom_kind,
@@ -351,7 +361,12 @@ def _from_content(content: Mapping[str, Any]) -> Plan:
         policy=content["policy"],
         since=parse_time(window["from"]),
         until=parse_time(window["to"]),
-        limits=Limits(limits["max_splits"], limits["min_gain"], limits["only_hot"]),
+        limits=Limits(
+            limits["max_splits"],
+            limits["min_gain"],
+            limits["only_hot"],
+            tuple(limits["fixed_routes"]),
+        ),
         atoms=content["atoms"],
         atom_kind=content["atom_kind"],
         total_load=content["total_load"],
