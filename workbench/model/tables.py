@@ -5,6 +5,8 @@
 | `load_window` | the load of one bucket of one route in one time window  |
 | `access`      | one recorded read or write (traces)                     |
 | `route`       | one route of one catalog version                        |
+| `plan`        | one plan, whole, with its actions as a list             |
+| `approval`    | one decision of one person on one action of one plan    |
 
 Null means *not measured*, never zero; an absent row is not an idle route. Times are UTC
 microseconds. `bucket_end` and `end` are null where there is no upper bound. See
@@ -64,6 +66,54 @@ ROUTE: Final = pa.schema(
         pa.field("state", pa.string(), nullable=False),
         pa.field("parent_route_id", pa.uint64(), nullable=False),
         pa.field("split_at_hlc", pa.uint64(), nullable=False),
+    ]
+)
+
+PLAN: Final = pa.schema(
+    [
+        pa.field("plan_id", pa.string(), nullable=False),
+        pa.field("content_hash", pa.string(), nullable=False),
+        pa.field("cluster", pa.string(), nullable=False),
+        pa.field("catalog_version", pa.uint64(), nullable=False),
+        pa.field("objective", pa.string(), nullable=False),
+        pa.field("window_from", TIME, nullable=False),
+        pa.field("window_to", TIME, nullable=False),
+        pa.field("max_share_before", pa.float64(), nullable=False),
+        pa.field("max_share_after", pa.float64(), nullable=False),
+        pa.field(
+            "actions",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("id", pa.string()),
+                        pa.field("kind", pa.string()),
+                        pa.field("route_id", pa.uint64()),
+                        pa.field("start", pa.binary()),
+                        pa.field("end", pa.binary()),
+                        pa.field("split_key", pa.binary()),
+                        pa.field("expected_version", pa.uint64()),
+                        pa.field("parent_load", pa.int64()),
+                        pa.field("left_load", pa.int64()),
+                        pa.field("right_load", pa.int64()),
+                    ]
+                )
+            ),
+            nullable=False,
+        ),
+        # The document itself, as JSON: what the content hash covers. The columns are for SQL.
+        pa.field("document", pa.string(), nullable=False),
+    ]
+)
+
+# decision is "approved" or "withdrawn"; the newest one of an action counts.
+APPROVAL: Final = pa.schema(
+    [
+        pa.field("plan_id", pa.string(), nullable=False),
+        pa.field("content_hash", pa.string(), nullable=False),
+        pa.field("action_id", pa.string(), nullable=False),
+        pa.field("decision", pa.string(), nullable=False),
+        pa.field("by", pa.string(), nullable=False),
+        pa.field("at", TIME, nullable=False),
     ]
 )
 

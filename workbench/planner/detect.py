@@ -238,7 +238,7 @@ def _earlier(
     ]
     if not over:
         return ()
-    return (f"over the threshold in {len(over)} earlier windows, last at {rfc3339(over[-1])}",)
+    return (f"earlier windows over the threshold: {len(over)}, last {rfc3339(over[-1])}",)
 
 
 def _is_over(window: RouteWindow, rule: Rule) -> bool:

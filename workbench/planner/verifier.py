@@ -155,6 +155,9 @@ class _Check:
         self.expect("bottleneck.after", marks["after"], heaviest_after)
         self.expect("bottleneck.lower_bound", marks["lower_bound"], bound)
         self.expect("bottleneck.optimum", marks["optimum"], self.proof["optimum"]["bottleneck"])
+        self.expect("resolution.high", marks["resolution"]["high"], heaviest_after)
+        if self.document["atom_kind"] == "key":
+            self.expect("resolution.low", marks["resolution"]["low"], heaviest_after)
         self.expect("max_share_before", forecast["max_share_before"], heaviest_before / total)
         self.expect("max_share_after", forecast["max_share_after"], heaviest_after / total)
         self.expect("optimum.splits", self.proof["optimum"]["splits"], len(after) - 1)

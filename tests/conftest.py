@@ -1,0 +1,64 @@
+"""Fixtures that all tests share, and the rule for what a machine lacks.
+
+A test that needs a program or data that this machine lacks is skipped with a message. Where
+WORKBENCH_REQUIRE names it (`chromium`, `traces`, comma-separated), the skip is a failure: CI
+sets it, so that no test passes there by not running.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser
+
+ROOT = Path(__file__).resolve().parent.parent
+TRACES = ROOT.parent / "shared" / "data"
+CHROMIUM_ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def require(name: str, reason: str) -> None:
+    """Skip for what this machine lacks, or fail where WORKBENCH_REQUIRE names it."""
+    required = {each.strip() for each in os.environ.get("WORKBENCH_REQUIRE", "").split(",")}
+    if name in required:
+        pytest.fail(f"WORKBENCH_REQUIRE names {name!r}, but {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def cloudphysics() -> Path:
+    """The recorded block-address trace, where this checkout has it beside it."""
+    trace = TRACES / "cloudphysics.csv.zst"
+    if not trace.is_file():
+        require("traces", "there is no ../shared/data/cloudphysics.csv.zst")
+    return trace
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium, driven by Playwright."""
+    executable = shutil.which("chromium")
+    if executable is None:
+        require("chromium", "there is no `chromium` on PATH; install Debian's package")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()

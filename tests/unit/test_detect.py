@@ -1,0 +1,121 @@
+"""Claims about the detection rules."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from workbench.model.keys import Span
+from workbench.model.routes import RouteDescriptor
+from workbench.planner.detect import RouteVerdict, RouteWindow, Rule, Verdict, detect
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+HOT, COLD = 60_000, 10
+ROUTE = RouteDescriptor(1, Span(b"", b"m"), 1)
+OTHER = RouteDescriptor(2, Span(b"m", None), 1)
+
+
+def window(number: int, load: int | None, **changes: float) -> RouteWindow:
+    start = T0 + number * MINUTE
+    return RouteWindow(1, start, start + MINUTE, load, **changes)
+
+
+def judge(*windows: RouteWindow, route: RouteDescriptor = ROUTE) -> RouteVerdict:
+    return detect([route], windows, Rule())[0]
+
+
+def test_three_windows_over_the_threshold_are_hot_and_prove_it() -> None:
+    verdict = judge(*(window(n, HOT) for n in range(3)))
+    assert verdict.verdict is Verdict.HOT
+    assert verdict.proof == (T0, T0 + MINUTE, T0 + 2 * MINUTE)
+    assert "since 2026-01-01T00:00:00Z" in verdict.reasons[0]
+
+
+def test_exactly_the_threshold_counts_as_over() -> None:
+    assert judge(*(window(n, 50_000) for n in range(3))).verdict is Verdict.HOT
+    assert judge(*(window(n, 49_999) for n in range(3))).verdict is Verdict.COLD
+
+
+def test_two_windows_are_only_warming() -> None:
+    verdict = judge(window(0, COLD), window(1, HOT), window(2, HOT))
+    assert (verdict.verdict, verdict.windows_over) == (Verdict.WARMING, 2)
+
+
+@pytest.mark.parametrize(
+    "gap",
+    [
+        pytest.param(window(1, None), id="not-measured"),
+        pytest.param(window(1, HOT, error_bound=20_000), id="error-bound-reaches-below"),
+        pytest.param(window(1, COLD), id="under"),
+    ],
+)
+def test_a_window_that_proves_nothing_resets_the_streak(gap: RouteWindow) -> None:
+    verdict = judge(window(0, HOT), gap, window(2, HOT), window(3, HOT))
+    assert (verdict.verdict, verdict.windows_over) == (Verdict.WARMING, 2)
+
+
+def test_a_missing_window_resets_the_streak() -> None:
+    # Another route has the window, so time went on; this route was not measured in it.
+    other = RouteWindow(2, T0 + MINUTE, T0 + 2 * MINUTE, COLD)
+    windows = [window(0, HOT), other, window(2, HOT), window(3, HOT)]
+    verdict = next(v for v in detect([ROUTE, OTHER], windows, Rule()) if v.route is ROUTE)
+    assert verdict.windows_over == 2
+
+
+def test_a_hole_in_time_resets_the_streak() -> None:
+    windows = [window(0, HOT), window(1, HOT), window(5, HOT)]
+    assert judge(*windows).windows_over == 1
+
+
+def test_a_partly_measured_window_can_prove_hot_but_not_cold() -> None:
+    full = [window(0, HOT), window(1, HOT)]
+    other = RouteWindow(2, T0 + 2 * MINUTE, T0 + 3 * MINUTE, COLD)  # closes the third window
+    hot = detect([ROUTE, OTHER], [*full, window(2, HOT, coverage=0.5), other], Rule())
+    assert next(v for v in hot if v.route is ROUTE).verdict is Verdict.HOT
+    unsure = detect([ROUTE, OTHER], [*full, window(2, COLD, coverage=0.5), other], Rule())
+    verdict = next(v for v in unsure if v.route is ROUTE)
+    assert verdict.verdict is Verdict.UNKNOWN
+    assert "50%" in verdict.reasons[0]
+
+
+def test_a_window_that_is_still_open_is_not_judged() -> None:
+    verdict = judge(*(window(n, HOT) for n in range(3)), window(3, COLD, coverage=0.1))
+    assert verdict.verdict is Verdict.HOT
+
+
+def test_a_route_that_was_just_split_is_cooling() -> None:
+    split_ms = int(T0.timestamp() * 1000)
+    route = RouteDescriptor(1, ROUTE.span, 1, parent_route_id=9, split_at_hlc=split_ms << 16)
+    assert judge(*(window(n, HOT) for n in range(3)), route=route).verdict is Verdict.COOLING
+    later = [window(n, HOT) for n in range(8, 11)]
+    assert judge(*later, route=route).verdict is Verdict.HOT
+
+
+def test_a_route_without_windows_is_unknown_and_not_idle() -> None:
+    verdict = judge()
+    assert (verdict.verdict, verdict.share, verdict.per_minute) == (Verdict.UNKNOWN, None, None)
+
+
+def test_earlier_heat_is_told_as_a_reason() -> None:
+    verdict = judge(window(0, HOT), window(1, COLD))
+    assert verdict.verdict is Verdict.COLD
+    assert "earlier windows over the threshold: 1" in verdict.reasons[1]
+
+
+def test_the_hottest_come_first_and_shares_add_up() -> None:
+    windows = [
+        *(window(n, HOT) for n in range(3)),
+        *(RouteWindow(2, T0 + n * MINUTE, T0 + (n + 1) * MINUTE, HOT // 3) for n in range(3)),
+    ]
+    verdicts = detect([OTHER, ROUTE], windows, Rule())
+    assert [v.route.route_id for v in verdicts] == [1, 2]
+    assert [v.share for v in verdicts] == [0.75, 0.25]
+
+
+def test_a_window_of_half_a_minute_counts_double() -> None:
+    half = timedelta(seconds=30)
+    windows = [RouteWindow(1, T0 + n * half, T0 + (n + 1) * half, 25_000) for n in range(3)]
+    verdict = judge(*windows)
+    assert (verdict.verdict, verdict.per_minute) == (Verdict.HOT, 50_000)

@@ -1,0 +1,138 @@
+"""Datasets and tables back from the store, with the checks that belong to each way of reading.
+
+| way | what is read | what is checked |
+|---|---|---|
+| `open_dataset` | pages as they are asked for | size of every object; checksum of every page |
+| `read_table` | whole objects | size and SHA-256 before parsing, then every page |
+| `check_object` | whole objects, piece by piece | size and SHA-256 |
+
+Only pyarrow verifies page checksums, and only if told to; so catalog files are opened here and
+nowhere else, and DuckDB and Polars get the pyarrow dataset. A page that fails while a dataset is
+scanned comes as pyarrow's OSError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs
+
+from workbench.catalog.faults import corrupt
+from workbench.catalog.parquet import decode_table
+from workbench.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from workbench.model.manifest import Manifest, ObjectRef
+    from workbench.ports.object_store import ObjectStore
+
+CHECK_BYTES: Final = 8 * 1024 * 1024
+
+
+def open_dataset(store: ObjectStore, manifest: Manifest) -> ds.Dataset:
+    """Return a pyarrow dataset over the objects of `manifest`, in their order.
+
+    Raises:
+        Corruption: `object_missing`, `object_size_mismatch`, `object_unreadable`.
+        InvalidInput: `dataset_without_objects`.
+    """
+    _check_objects(manifest)
+    filesystem = store.filesystem()
+    infos = filesystem.get_file_info([ref.key for ref in manifest.objects])
+    for ref, info in zip(manifest.objects, infos, strict=True):
+        if info.type != pyarrow.fs.FileType.File:
+            raise corrupt(ref.key, "is missing", "object_missing")
+        _check_size(ref, info.size)
+    options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    try:
+        return ds.dataset(
+            [ref.key for ref in manifest.objects],
+            format=ds.ParquetFileFormat(default_fragment_scan_options=options),
+            filesystem=filesystem,
+        )
+    except (pa.ArrowException, OSError) as error:
+        raise corrupt(
+            manifest.objects[0].key, f"cannot be read ({error})", "object_unreadable"
+        ) from (error)
+
+
+def read_table(store: ObjectStore, manifest: Manifest) -> pa.Table:
+    """Return all rows of `manifest`, in the order of its objects.
+
+    Raises:
+        Corruption: `object_missing`, `object_size_mismatch`, `object_hash_mismatch`,
+            `object_unreadable`.
+        InvalidInput: `dataset_without_objects`.
+    """
+    _check_objects(manifest)
+    tables = []
+    for ref in manifest.objects:
+        try:
+            data = store.get(ref.key)
+        except NotFound as error:
+            raise corrupt(ref.key, "is missing", "object_missing") from error
+        _check_content(ref, [data])
+        try:
+            tables.append(decode_table(data))
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise corrupt(ref.key, f"cannot be read ({error})", "object_unreadable") from error
+        if not tables[-1].schema.equals(tables[0].schema):
+            raise corrupt(ref.key, "has other columns than the first object", "object_unreadable")
+    schema = tables[0].schema  # parts may differ in schema metadata
+    return pa.concat_tables([table.replace_schema_metadata(schema.metadata) for table in tables])
+
+
+def check_object(store: ObjectStore, ref: ObjectRef) -> None:
+    """Raise Corruption where the object is missing, or of another size or content."""
+    try:
+        _check_content(ref, _pieces(store, ref))
+    except NotFound as error:
+        raise corrupt(ref.key, "is missing", "object_missing") from error
+
+
+def _pieces(store: ObjectStore, ref: ObjectRef) -> Iterable[bytes]:
+    start, end = 0, ref.size + 1  # one byte more than the size, so that a longer object shows
+    while start < end:
+        asked = min(CHECK_BYTES, end - start)
+        piece = store.get_range(ref.key, start, asked)
+        yield piece
+        if len(piece) < asked:
+            return
+        start += asked
+
+
+def _check_content(ref: ObjectRef, pieces: Iterable[bytes]) -> None:
+    hasher, size = hashlib.sha256(), 0
+    for piece in pieces:
+        hasher.update(piece)
+        size += len(piece)
+    _check_size(ref, size)
+    if ref.sha256 is not None and hasher.hexdigest() != ref.sha256:
+        raise corrupt(
+            ref.key,
+            f"has SHA-256 {hasher.hexdigest()}, registered is {ref.sha256}",
+            "object_hash_mismatch",
+        )
+
+
+def _check_size(ref: ObjectRef, size: int) -> None:
+    if size != ref.size:
+        more = "more than " if size > ref.size else ""
+        raise corrupt(
+            ref.key,
+            f"has {more}{ref.size if more else size} bytes, registered are {ref.size}",
+            "object_size_mismatch",
+        )
+
+
+def _check_objects(manifest: Manifest) -> None:
+    if not manifest.objects:
+        raise InvalidInput(
+            f"dataset {manifest.name!r} has no objects",
+            code="dataset_without_objects",
+            hint="it was registered empty; write rows under its name first",
+        )

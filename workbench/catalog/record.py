@@ -1,0 +1,292 @@
+"""The bytes of one log record: an atomic batch of manifests and tombstones.
+
+A record is one Parquet file. Its rows are the batch, in order; its footer says which record of
+which catalog it is:
+
+    workbench.format          workbench.catalog.record/1
+    workbench.catalog_uuid    uuid of the FORMAT object
+    workbench.seq             decimal
+    workbench.parent_seq      seq − 1
+    workbench.txn             uuid of the commit that wrote it
+    workbench.writer          who that was, for people
+    workbench.parent_sha256   SHA-256 of all bytes of the record before; of FORMAT for record 1
+    workbench.sha256          the seal: of these bytes, its own digits taken as zeros
+
+The seal is the last pair of the footer. All rows, statistics and other pairs stand before it, so
+nothing that a user chose can stand behind it; see `seal`.
+
+`decode_record` checks size, seal, format, limits, columns and every row's own sense, in this
+order. It does not know the records around it: that is `chain`'s.
+"""
+
+from __future__ import annotations
+
+import io
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from workbench.catalog.faults import corrupt
+from workbench.catalog.seal import BLANK, Seal, SealError
+from workbench.catalog.values import is_sha256
+from workbench.errors import InvalidInput
+from workbench.model.manifest import Manifest, ObjectRef, check_name, dataset_id_of
+from workbench.ports.object_store import check_object_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RECORD_FORMAT: Final = "workbench.catalog.record/1"
+WRITE_BYTES_MAX: Final = 1_000_000  # one plain put everywhere, never multipart
+READ_BYTES_MAX: Final = 64 * 1024 * 1024
+UNPACKED_BYTES_MAX: Final = 512 * 1024 * 1024  # declared sizes; stops decompression bombs
+VALUES_MAX: Final = 16 * 1024 * 1024  # over all columns; stops run-length bombs
+
+_OWN: Final = b"workbench.sha256"
+# Thrift compact: field 1 (string) with its length, field 2 (string) with its length.
+RECORD_SEAL: Final = Seal(b"\x18" + bytes([len(_OWN)]) + _OWN + b"\x18" + bytes([len(BLANK)]))
+
+SCHEMA: Final = pa.schema(
+    [
+        pa.field("op", pa.string(), nullable=False),
+        pa.field("dataset_id", pa.string(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("schema_fingerprint", pa.string(), nullable=False),
+        pa.field(
+            "objects",
+            pa.list_(
+                pa.field(
+                    "element",
+                    pa.struct(
+                        [
+                            pa.field("key", pa.string(), nullable=False),
+                            pa.field("size", pa.int64(), nullable=False),
+                            pa.field("sha256", pa.string()),
+                        ]
+                    ),
+                    nullable=False,
+                )
+            ),
+            nullable=False,
+        ),
+        pa.field("created_at", pa.timestamp("us", "UTC"), nullable=False),
+        pa.field("updated_at", pa.timestamp("us", "UTC"), nullable=False),
+        pa.field("row_count", pa.int64()),
+        pa.field(
+            "properties",
+            pa.map_(pa.string(), pa.field("value", pa.string(), nullable=False)),
+            nullable=False,
+        ),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row: a dataset as it is from now on, or as it was when it went."""
+
+    op: Literal["put", "delete"]
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One atomic batch, with its place in the chain.
+
+    Attributes:
+        catalog_uuid: Of the catalog that it belongs to.
+        seq: From 1.
+        txn: Of the commit; how a writer knows its own record again.
+        writer: For people.
+        parent_sha256: Of all bytes of record seq − 1, of FORMAT where seq is 1.
+        entries: No dataset twice.
+    """
+
+    catalog_uuid: uuid.UUID
+    seq: int
+    txn: uuid.UUID
+    writer: str
+    parent_sha256: str
+    entries: tuple[Entry, ...]
+
+
+def encode_record(record: Record) -> bytes:
+    """Return the sealed bytes.
+
+    Raises:
+        InvalidInput: `record_too_large`, over `WRITE_BYTES_MAX`.
+    """
+    data = _sealed_parquet(record)
+    if len(data) > WRITE_BYTES_MAX:
+        objects = sum(len(entry.manifest.objects) for entry in record.entries)
+        raise InvalidInput(
+            f"a record of {len(record.entries)} datasets with {objects} objects takes "
+            f"{len(data)} bytes, the most is {WRITE_BYTES_MAX}",
+            code="record_too_large",
+            hint="commit fewer datasets at once, or replace a dataset of many small objects by "
+            "one of few",
+        )
+    return data
+
+
+def _sealed_parquet(record: Record) -> bytes:
+    # One call, and no Arrow schema: the pairs of several calls come out in an order of their
+    # own, and the seal would not be last.
+    footer = {
+        "workbench.format": RECORD_FORMAT,
+        "workbench.catalog_uuid": str(record.catalog_uuid),
+        "workbench.seq": str(record.seq),
+        "workbench.parent_seq": str(record.seq - 1),
+        "workbench.txn": str(record.txn),
+        "workbench.writer": record.writer,
+        "workbench.parent_sha256": record.parent_sha256,
+        _OWN.decode(): BLANK.decode(),
+    }
+    table = pa.Table.from_pylist([_row(entry) for entry in record.entries], schema=SCHEMA)
+    sink = io.BytesIO()
+    with pq.ParquetWriter(
+        sink, SCHEMA, compression="zstd", store_schema=False, write_page_checksum=True
+    ) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata(footer)
+    data = RECORD_SEAL.stamp(sink.getvalue())
+    last_pair = data.rfind(b"workbench.")  # none in the library's own text behind the pairs
+    assert data.rfind(RECORD_SEAL.marker) + 2 == last_pair, "the seal is not the last pair"
+    return data
+
+
+def decode_record(data: bytes, key: str) -> Record:
+    """Return the record that `data` holds.
+
+    Args:
+        data: All bytes of the object.
+        key: For the message.
+
+    Raises:
+        Corruption: With the key and the reason.
+    """
+    if len(data) > READ_BYTES_MAX:
+        raise corrupt(key, f"has {len(data)} bytes, the most is {READ_BYTES_MAX}")
+    try:
+        carried = RECORD_SEAL.check(data)
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        footer = _footer(file.metadata)
+        if footer.get(_OWN.decode()) != carried:
+            raise corrupt(key, "carries a second hash of itself")
+        found = footer.get("workbench.format")
+        if found != RECORD_FORMAT:
+            raise corrupt(
+                key,
+                f"is of record format {found!r}, this workbench reads {RECORD_FORMAT!r}",
+                "record_format_unsupported",
+            )
+        return _record(footer, _rows(file, key), key)
+    except SealError as error:
+        raise corrupt(key, str(error)) from error
+    # What pyarrow and the value types raise for bytes that make no sense.
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise corrupt(key, f"cannot be read ({error!r})") from error
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    manifest = entry.manifest
+    return {
+        "op": entry.op,
+        "dataset_id": str(manifest.dataset_id),
+        "name": manifest.name,
+        "schema_fingerprint": manifest.schema_fingerprint,
+        "objects": [
+            {"key": ref.key, "size": ref.size, "sha256": ref.sha256} for ref in manifest.objects
+        ],
+        "created_at": manifest.created_at,
+        "updated_at": manifest.updated_at,
+        "row_count": manifest.row_count,
+        "properties": sorted(manifest.properties.items()),
+    }
+
+
+def _footer(metadata: pq.FileMetaData) -> dict[str, str]:
+    pairs: Mapping[bytes, bytes] = metadata.metadata or {}
+    return {key.decode(): value.decode() for key, value in pairs.items()}
+
+
+def _rows(file: pq.ParquetFile, key: str) -> list[dict[str, Any]]:
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    unpacked = sum(group.total_byte_size for group in groups)
+    values = sum(group.column(i).num_values for group in groups for i in range(group.num_columns))
+    if unpacked > UNPACKED_BYTES_MAX or values > VALUES_MAX or file.metadata.num_rows > VALUES_MAX:
+        raise corrupt(key, f"declares {unpacked} bytes and {values} values unpacked")
+    if not file.schema_arrow.equals(SCHEMA):
+        raise corrupt(key, f"has columns that {RECORD_FORMAT!r} does not have")
+    rows: list[dict[str, Any]] = file.read(use_threads=False).to_pylist()
+    return rows
+
+
+def _record(footer: Mapping[str, str], rows: list[dict[str, Any]], key: str) -> Record:
+    seq = int(footer["workbench.seq"])
+    parent_sha256 = footer["workbench.parent_sha256"]
+    if seq < 1 or int(footer["workbench.parent_seq"]) != seq - 1 or not is_sha256(parent_sha256):
+        raise corrupt(key, f"has no place in a chain (seq {seq})")
+    entries = tuple(_entry(row, key) for row in rows)
+    names = [entry.manifest.name for entry in entries]
+    if not entries or len(set(names)) != len(names):
+        raise corrupt(key, "names a dataset twice" if entries else "has no rows")
+    return Record(
+        catalog_uuid=uuid.UUID(footer["workbench.catalog_uuid"]),
+        seq=seq,
+        txn=uuid.UUID(footer["workbench.txn"]),
+        writer=footer["workbench.writer"],
+        parent_sha256=parent_sha256,
+        entries=entries,
+    )
+
+
+def _entry(row: dict[str, Any], key: str) -> Entry:
+    if row["op"] not in {"put", "delete"}:
+        raise corrupt(key, f"has an unknown operation {row['op']!r}")
+    try:
+        name = check_name(row["name"])
+        objects = tuple(_object(item, key) for item in row["objects"])
+    except InvalidInput as error:
+        raise corrupt(key, error.message) from error
+    if row["dataset_id"] != str(dataset_id_of(name)):
+        raise corrupt(
+            key,
+            f"gives dataset {name!r} the id {row['dataset_id']!r}, its name has the id "
+            f"{dataset_id_of(name)}",
+        )
+    properties = dict(row["properties"])
+    if len(properties) != len(row["properties"]):
+        raise corrupt(key, f"dataset {name!r} has a property twice")
+    manifest = Manifest(
+        dataset_id=dataset_id_of(name),
+        name=name,
+        schema_fingerprint=row["schema_fingerprint"],
+        objects=objects,
+        created_at=_utc(row["created_at"]),
+        updated_at=_utc(row["updated_at"]),
+        row_count=row["row_count"],
+        properties=properties,
+    )
+    if not manifest.schema_fingerprint:
+        raise corrupt(key, f"dataset {name!r} has no schema fingerprint")
+    if manifest.updated_at < manifest.created_at:
+        raise corrupt(key, f"dataset {name!r} was updated before it was created")
+    if manifest.row_count is not None and manifest.row_count < 0:
+        raise corrupt(key, f"dataset {name!r} has row count {manifest.row_count}")
+    return Entry(op=row["op"], manifest=manifest)
+
+
+def _object(item: dict[str, Any], key: str) -> ObjectRef:
+    ref = ObjectRef(check_object_key(item["key"]), item["size"], item["sha256"])
+    if ref.size < 0 or not (ref.sha256 is None or is_sha256(ref.sha256)):
+        raise corrupt(key, f"object {ref.key!r} has size {ref.size}, SHA-256 {ref.sha256!r}")
+    return ref
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)

@@ -1,0 +1,195 @@
+"""What the catalog knows: a pure fold of its records, and the plan of the next one.
+
+    State ──fold(link, link, …)──> State
+    State ──plan(changes, now)───> Batch: rows of the next record, and what to answer
+
+A State is never changed: `fold` copies the index once and returns a new one, so whoever holds
+the old state keeps a whole one. Rules that only make sense in order are checked here:
+
+- an entry's fingerprint is the registered one; another name is needed for another fingerprint;
+- created_at is the registered one;
+- what a tombstone deletes is registered.
+
+A record that breaks one was not written by this code, and is Corruption.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from workbench.catalog.faults import corrupt
+from workbench.catalog.layout import log_key
+from workbench.catalog.record import Entry, Record
+from workbench.catalog.values import Registered, Registration
+from workbench.errors import FingerprintConflict
+from workbench.model.manifest import Manifest, ObjectRef, dataset_id_of
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A record with SHA-256 of all its bytes, which its successor must carry."""
+
+    record: Record
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The catalog at one record.
+
+    Attributes:
+        catalog_uuid: Of the FORMAT object.
+        seq: Of the newest record, 0 where there is none.
+        head_sha256: Of the newest record's bytes, of FORMAT where there is none.
+        manifests: By name. Never handed out: `get` and `select` return copies.
+    """
+
+    catalog_uuid: uuid.UUID
+    seq: int
+    head_sha256: str
+    manifests: Mapping[str, Manifest]
+
+    def get(self, name: str) -> Manifest | None:
+        """Return a copy that shares nothing that can change, None where absent."""
+        manifest = self.manifests.get(name)
+        return None if manifest is None else _copy(manifest)
+
+    def select(self, prefix: str) -> list[Manifest]:
+        """Return copies of all whose name starts with `prefix`, by name."""
+        names = sorted(name for name in self.manifests if name.startswith(prefix))
+        return [_copy(self.manifests[name]) for name in names]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One dataset of a commit; `append` adds the objects to the registered ones."""
+
+    registration: Registration
+    append: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The rows of the next record, and the answers, one per change in their order."""
+
+    entries: tuple[Entry, ...]
+    answers: tuple[Registered, ...]
+
+
+def fold(state: State, links: Iterable[Link]) -> State:
+    """Return the state after the links, which the caller has checked to follow it.
+
+    Raises:
+        Corruption: `record_rule_broken`; `state` is untouched.
+    """
+    manifests = dict(state.manifests)
+    seq, head = state.seq, state.head_sha256
+    for link in links:
+        assert link.record.seq == seq + 1, "a link that does not follow"
+        for entry in link.record.entries:
+            _apply(manifests, entry, log_key(link.record.seq))
+        seq, head = link.record.seq, link.sha256
+    return replace(state, seq=seq, head_sha256=head, manifests=manifests)
+
+
+def plan(state: State, changes: Sequence[Change], now: datetime) -> Batch:
+    """Return what has to be written so that `changes` hold on top of `state`.
+
+    What holds already is not written. Called again for every rebase.
+
+    Args:
+        state: The newest known.
+        changes: Checked by `check_registrations`, no name twice.
+        now: Aware. Where it lies before the registered update, that one stays.
+
+    Raises:
+        FingerprintConflict: For the first change whose dataset has another fingerprint.
+    """
+    entries, answers = [], []
+    for change in changes:
+        registered = state.manifests.get(change.registration.name)
+        wanted = _merge(registered, change)
+        if registered is not None and _holds(registered, wanted):
+            answers.append(Registered(_copy(registered), existing=True, written=False))
+            continue
+        manifest = _manifest(registered, wanted, now.astimezone(UTC))
+        entries.append(Entry("put", manifest))
+        answers.append(Registered(_copy(manifest), existing=registered is not None, written=True))
+    return Batch(tuple(entries), tuple(answers))
+
+
+def _apply(manifests: dict[str, Manifest], entry: Entry, key: str) -> None:
+    name = entry.manifest.name
+    registered = manifests.get(name)
+    if entry.op == "delete":
+        if registered is None:
+            raise corrupt(key, f"deletes {name!r}, which is absent", "record_rule_broken")
+        del manifests[name]
+        return
+    if registered is not None:
+        if registered.schema_fingerprint != entry.manifest.schema_fingerprint:
+            reason = f"changes the schema fingerprint of {name!r}"
+            raise corrupt(key, reason, "record_rule_broken")
+        if registered.created_at != entry.manifest.created_at:
+            raise corrupt(key, f"changes created_at of {name!r}", "record_rule_broken")
+    manifests[name] = entry.manifest
+
+
+def _merge(registered: Manifest | None, change: Change) -> Registration:
+    wanted = change.registration
+    if registered is None:
+        return wanted
+    if registered.schema_fingerprint != wanted.schema_fingerprint:
+        raise FingerprintConflict(
+            wanted.name, registered.schema_fingerprint, wanted.schema_fingerprint
+        )
+    if not change.append:
+        return wanted
+    counted = registered.row_count is not None and wanted.row_count is not None
+    added = () if wanted.row_count == 0 else wanted.objects  # no rows, no object
+    return replace(
+        wanted,
+        objects=registered.objects + added,
+        row_count=(registered.row_count or 0) + (wanted.row_count or 0) if counted else None,
+        properties={**registered.properties, **wanted.properties},
+    )
+
+
+def _holds(registered: Manifest, wanted: Registration) -> bool:
+    return (
+        len(registered.objects) == len(wanted.objects)
+        and all(map(_same_object, registered.objects, wanted.objects))
+        and dict(registered.properties) == dict(wanted.properties)
+        and wanted.row_count in {None, registered.row_count}
+    )
+
+
+def _same_object(one: ObjectRef, other: ObjectRef) -> bool:
+    """Compare by content where both are hashed; objects are immutable, so else by key."""
+    if one.sha256 is not None and other.sha256 is not None:
+        return (one.size, one.sha256) == (other.size, other.sha256)
+    return (one.key, one.size) == (other.key, other.size)
+
+
+def _manifest(registered: Manifest | None, wanted: Registration, now: datetime) -> Manifest:
+    return Manifest(
+        dataset_id=dataset_id_of(wanted.name),
+        name=wanted.name,
+        schema_fingerprint=wanted.schema_fingerprint,
+        objects=tuple(wanted.objects),
+        created_at=registered.created_at if registered else now,
+        updated_at=max(registered.updated_at, now) if registered else now,
+        row_count=wanted.row_count,
+        properties=dict(wanted.properties),
+    )
+
+
+def _copy(manifest: Manifest) -> Manifest:
+    return replace(manifest, properties=dict(manifest.properties))

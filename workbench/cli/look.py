@@ -1,0 +1,212 @@
+"""`workbench hot` and `workbench heatmap`: what the load looks like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from workbench.cli.common import (
+    catalog_option,
+    cluster_option,
+    emit,
+    json_option,
+    percent,
+    print_table,
+    progress_bar,
+    span_json,
+    window_options,
+)
+from workbench.model.plan import OBJECTIVES
+from workbench.model.times import rfc3339
+from workbench.planner.detect import THRESHOLD_PER_MINUTE, WINDOWS_HOT, RouteVerdict, Rule
+
+if TYPE_CHECKING:
+    from workbench.session.look import HotAnswer
+
+objective_option = click.option(
+    "--objective",
+    type=click.Choice(list(OBJECTIVES)),
+    default="score",
+    show_default=True,
+    help="What counts as load; score is 4 x writes + reads.",
+)
+threshold_option = click.option(
+    "--threshold",
+    type=click.FloatRange(min=0, min_open=True),
+    default=THRESHOLD_PER_MINUTE,
+    show_default=True,
+    help="Load a minute from which on a route is hot.",
+)
+
+
+@click.command()
+@catalog_option
+@cluster_option
+@window_options
+@objective_option
+@threshold_option
+@click.option(
+    "--windows",
+    type=click.IntRange(min=1),
+    default=WINDOWS_HOT,
+    show_default=True,
+    help="Consecutive windows over the threshold that make a route hot.",
+)
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N")
+@json_option
+def hot(
+    catalog_url: str,
+    cluster: str | None,
+    since: str | None,
+    until: str | None,
+    objective: str,
+    threshold: float,
+    windows: int,
+    top: int,
+    as_json: bool,
+) -> None:
+    """Show which routes are hot and since when, and why the others were not flagged.
+
+    A route is hot when its load reaches the threshold in consecutive windows that end with the
+    last one. This is the question "page me"; what is worth balancing is for `workbench plan`.
+
+    \b
+    Examples:
+      workbench hot
+      workbench hot --until 50% --threshold 1000 --json
+    """
+    from workbench.session.cluster import open_cluster
+    from workbench.session.look import hot as run
+    from workbench.session.wiring import open_catalog
+
+    view = open_cluster(open_catalog(catalog_url), cluster)
+    start, end = view.window(since, until)
+    rule = Rule(threshold_per_minute=threshold, windows_hot=windows)
+    answer = run(view, since=start, until=end, objective=OBJECTIVES[objective], rule=rule)
+    if as_json:
+        emit("hot", hot_fields(answer))
+        return
+    print_verdicts(answer, top)
+
+
+def hot_fields(answer: HotAnswer) -> dict[str, Any]:
+    """Return the JSON of `workbench hot`."""
+    return {
+        "cluster": answer.cluster,
+        "window": {"from": rfc3339(answer.since), "to": rfc3339(answer.until)},
+        "objective": answer.objective,
+        "threshold_per_minute": answer.rule.threshold_per_minute,
+        "routes": [_verdict_fields(verdict) for verdict in answer.verdicts],
+    }
+
+
+def _verdict_fields(verdict: RouteVerdict) -> dict[str, Any]:
+    return {
+        "route_id": verdict.route.route_id,
+        **span_json(verdict.route.span),
+        "group": verdict.route.group,
+        "verdict": verdict.verdict.value,
+        "share": verdict.share,
+        "score_per_minute": verdict.per_minute,
+        "windows_over": verdict.windows_over,
+        "proof": [rfc3339(start) for start in verdict.proof],
+        "reasons": list(verdict.reasons),
+    }
+
+
+def print_verdicts(answer: HotAnswer, top: int) -> None:
+    """Print the verdicts as a table with one line of summary."""
+    rows = [
+        [
+            str(v.route.route_id),
+            str(v.route.span),
+            str(v.route.group),
+            v.verdict.value,
+            percent(v.share),
+            "not measured" if v.per_minute is None else f"{v.per_minute:,.0f}",
+            "; ".join(v.reasons),
+        ]
+        for v in answer.verdicts[:top]
+    ]
+    names = ("route", "span", "group", "verdict", "share", "per minute", "why")
+    right = {"route", "group", "share", "per minute"}
+    columns = [(name, "right" if name in right else "left") for name in names]
+    print_table(f"Routes of {answer.cluster} by {answer.objective}", columns, rows)
+    flagged = sum(v.verdict == "hot" for v in answer.verdicts)
+    hidden = len(answer.verdicts) - len(rows)
+    more = f"; {hidden} more with --top {len(answer.verdicts)}" if hidden > 0 else ""
+    click.echo(f"{flagged} of {len(answer.verdicts)} routes are hot{more}")
+    if not flagged:
+        click.echo("not hot may still be worth balancing: see `workbench plan`")
+
+
+@click.command()
+@catalog_option
+@cluster_option
+@window_options
+@click.option(
+    "--series",
+    type=click.Choice(["score", "reads", "writes", "bytes"]),
+    default="score",
+    show_default=True,
+)
+@click.option("--plan", "plan_reference", metavar="PLAN", help="Draw this plan's split keys.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("heat.png"),
+    show_default=True,
+)
+@json_option
+def heatmap(
+    catalog_url: str,
+    cluster: str | None,
+    since: str | None,
+    until: str | None,
+    series: str,
+    plan_reference: str | None,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Draw load over time and key range as a PNG.
+
+    \b
+    Examples:
+      workbench heatmap --out heat.png
+      workbench heatmap --series writes --plan 3f2a --out writes.png
+    """
+    from workbench.errors import InvalidArgument
+    from workbench.report.png import heat_png
+    from workbench.session.cluster import open_cluster
+    from workbench.session.files import write_file
+    from workbench.session.look import heat
+    from workbench.session.plans import resolve_plan
+    from workbench.session.wiring import open_catalog
+
+    if out.suffix != ".png":
+        raise InvalidArgument(
+            f"--out {str(out)!r} does not end with .png",
+            code="heatmap_format_unknown",
+            hint="name a .png file; `workbench report` writes HTML",
+        )
+    catalog = open_catalog(catalog_url)
+    view = open_cluster(catalog, cluster)
+    start, end = view.window(since, until)
+    cuts: tuple[bytes, ...] = ()
+    if plan_reference is not None:
+        found = resolve_plan(catalog, plan_reference)
+        cuts = tuple(sorted(action.split_key for action in found.actions))
+    with progress_bar() as progress:
+        progress("drawing", 0, None)
+        matrix = heat(view, since=start, until=end, series=series)
+        title = f"{view.name}: {series}, {rfc3339(start)} to {rfc3339(end)}"
+        content = heat_png(matrix, title=title, cut_keys=cuts)
+        write_file(out, content)
+    rows, columns = matrix.values.shape
+    if as_json:
+        fields = {"out": str(out), "bytes": len(content), "buckets": rows, "windows": columns}
+        emit("heatmap", {"cluster": view.name, "series": series, **fields})
+        return
+    click.echo(f"wrote {out}: {rows} buckets x {columns} windows, {len(content):,} bytes")

@@ -1,0 +1,344 @@
+"""`workbench plan`, `approve` and `verify`: propose, decide, check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from workbench.cli.common import (
+    catalog_option,
+    cluster_option,
+    emit,
+    json_option,
+    percent,
+    print_table,
+    progress_bar,
+    span_json,
+    window_options,
+)
+from workbench.cli.look import objective_option, threshold_option
+from workbench.model.keys import printable_key
+from workbench.model.plan import OBJECTIVES, Limits, plan_to_json
+from workbench.model.times import rfc3339
+from workbench.planner.detect import Rule
+
+if TYPE_CHECKING:
+    from workbench.model.plan import Plan
+    from workbench.session.approval import Approval
+    from workbench.session.verify import VerifyAnswer
+
+EXIT_PROPOSALS: Final = 3
+SPLITS_MAX: Final = 100_000
+
+
+@click.command()
+@catalog_option
+@cluster_option
+@window_options
+@objective_option
+@click.option(
+    "--max-splits",
+    type=click.IntRange(0, SPLITS_MAX),
+    default=8,
+    show_default=True,
+    help="At most so many splits; fewer where they reach the same.",
+)
+@click.option(
+    "--min-gain",
+    type=click.FloatRange(0, 1),
+    default=0.10,
+    show_default=True,
+    help="Propose nothing unless the hottest route falls by this fraction.",
+)
+@click.option("--only-hot", is_flag=True, help="Split only routes that `workbench hot` flags.")
+@threshold_option
+@click.option(
+    "--evidence",
+    type=click.Choice(["auto", "accesses", "windows"]),
+    default="auto",
+    show_default=True,
+    help="Plan from single accesses or from load windows; auto takes the finer.",
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also write the plan to FILE: .json or .parquet.",
+)
+@click.option("--exit-code", is_flag=True, help="Exit with 3 where there are proposals.")
+@json_option
+@click.pass_context
+def plan(
+    ctx: click.Context,
+    catalog_url: str,
+    cluster: str | None,
+    since: str | None,
+    until: str | None,
+    objective: str,
+    max_splits: int,
+    min_gain: float,
+    only_hot: bool,
+    threshold: float,
+    evidence: str,
+    out: Path | None,
+    exit_code: bool,
+    as_json: bool,
+) -> int:
+    """Propose splits that lower the hottest route's load the most, with evidence and a bound.
+
+    The plan is exact: no other choice of as many splits does better, and it carries the proof.
+    It is recorded in the catalog; nothing is executed. The same load gives the same plan.
+    There is no merge and no undo of a split.
+
+    \b
+    Examples:
+      workbench plan --max-splits 6
+      workbench plan --until 50% --out plan.json
+      workbench plan --exit-code --json | python -m json.tool
+    """
+    from workbench.errors import InvalidArgument
+    from workbench.query.load import Source
+    from workbench.session.cluster import open_cluster
+    from workbench.session.planning import plan as run
+    from workbench.session.plans import plan_to_file, record_plan
+    from workbench.session.wiring import open_catalog
+
+    if out is not None and out.suffix not in {".json", ".parquet"}:
+        raise InvalidArgument(
+            f"--out {str(out)!r} ends neither with .json nor with .parquet",
+            code="plan_format_unknown",
+            hint="name a .json or a .parquet file",
+        )
+    catalog = open_catalog(catalog_url)
+    view = open_cluster(catalog, cluster)
+    start, end = view.window(since, until)
+    sources = {"auto": None, "accesses": Source.ACCESS, "windows": Source.LOAD_WINDOW}
+    with progress_bar() as progress:
+        progress("planning", 0, None)
+        proposal = run(
+            view,
+            since=start,
+            until=end,
+            objective=OBJECTIVES[objective],
+            limits=Limits(max_splits, min_gain, only_hot),
+            rule=Rule(threshold_per_minute=threshold),
+            source=sources[evidence],
+        )
+        record_plan(catalog, proposal)
+        if out is not None:
+            plan_to_file(proposal, out)
+    if as_json:
+        click.echo(_plan_text(proposal))
+    else:
+        print_plan(proposal)
+    if exit_code and proposal.actions:
+        ctx.exit(EXIT_PROPOSALS)
+    return 0
+
+
+def _plan_text(proposal: Plan) -> str:
+    import json
+
+    return json.dumps(plan_to_json(proposal), indent=2)
+
+
+def print_plan(proposal: Plan) -> None:
+    """Print a plan for a human: the answer first, then the actions, then the proof."""
+    marks, total = proposal.bottleneck, proposal.total_load
+    unit = proposal.objective.name
+    click.echo(f"plan {proposal.plan_id} for {proposal.cluster}, {_window(proposal)}")
+    if not proposal.actions:
+        click.echo(f"nothing to do: the hottest route carries {percent(marks.before / total)}")
+        for declined in proposal.declined[:10]:
+            click.echo(f"  route {declined.route_id}: {declined.reason}")
+        return
+    click.echo(
+        f"{len(proposal.actions)} splits take the hottest route from "
+        f"{percent(proposal.max_share_before)} to {percent(proposal.max_share_after)} of the load"
+    )
+    rows = [
+        [
+            action.action_id,
+            str(action.route_id),
+            printable_key(action.split_key),
+            percent(action.evidence.parent_load / total),
+            percent(action.evidence.left_load / total),
+            percent(action.evidence.right_load / total),
+            percent(action.evidence.bottleneck_after / total),
+        ]
+        for action in proposal.actions
+    ]
+    names = ("action", "route", "split key", "parent", "left", "right", "hottest after")
+    left = {"action", "split key"}
+    columns = [(name, "left" if name in left else "right") for name in names]
+    print_table(f"Actions, by share of {unit}", columns, rows)
+    click.echo(
+        f"bound: {marks.after:,} {unit} on the hottest route; nobody can do better with "
+        f"{proposal.limits.max_splits} splits (proof in the plan), nor fall below "
+        f"{marks.optimum:,} with {len(proposal.routes_after)} routes cut anywhere, nor below "
+        f"{marks.lower_bound:,} at all"
+    )
+    if proposal.declined:
+        click.echo(f"left alone: {len(proposal.declined)} routes")
+        for declined in proposal.declined[:10]:
+            click.echo(f"  route {declined.route_id}: {declined.reason}")
+    click.echo("there is no merge and no undo of a split")
+    click.echo(f"next: workbench approve {proposal.plan_id}")
+
+
+def _window(proposal: Plan) -> str:
+    return f"load of {rfc3339(proposal.since)} to {rfc3339(proposal.until)}"
+
+
+@click.command()
+@click.argument("plan_reference", metavar="PLAN")
+@click.argument("actions", nargs=-1, metavar="[ACTION]...")
+@catalog_option
+@click.option("--by", metavar="NAME", envvar="WORKBENCH_USER", help="Who decides; default: you.")
+@click.option("--withdraw", is_flag=True, help="Take an approval back.")
+@json_option
+def approve(
+    plan_reference: str,
+    actions: tuple[str, ...],
+    catalog_url: str,
+    by: str | None,
+    withdraw: bool,
+    as_json: bool,
+) -> None:
+    """Approve the ACTIONs of PLAN, all where none is named; recorded with who, when and the hash.
+
+    \b
+    Examples:
+      workbench approve 3f2a90c1
+      workbench approve plan.json split-001 split-002 --by anna
+      workbench approve 3f2a90c1 --withdraw
+    """
+    from workbench.session.approval import approve as run
+    from workbench.session.plans import resolve_plan
+    from workbench.session.wiring import open_catalog, user_name
+
+    catalog = open_catalog(catalog_url)
+    found = resolve_plan(catalog, plan_reference)
+    decision = run(catalog, found, actions, by=by or user_name(), withdraw=withdraw)
+    if as_json:
+        emit("approve", approval_fields(decision))
+        return
+    verb = "withdrawn from" if withdraw else "approved of"
+    number = len(actions or found.actions)
+    click.echo(f"{number} actions {verb} plan {decision.plan_id} by {decision.by}")
+    click.echo(f"approved now: {', '.join(decision.approved) or 'nothing'}")
+
+
+def approval_fields(decision: Approval) -> dict[str, Any]:
+    """Return the JSON of `workbench approve`."""
+    return {
+        "plan_id": decision.plan_id,
+        "content_hash": decision.content_hash,
+        "approved": list(decision.approved),
+        "by": decision.by,
+        "at": rfc3339(decision.at),
+    }
+
+
+@click.command()
+@click.argument("plan_reference", metavar="PLAN")
+@catalog_option
+@window_options
+@json_option
+def verify(
+    plan_reference: str, catalog_url: str, since: str | None, until: str | None, as_json: bool
+) -> int:
+    """Replay the load that came after PLAN's window on its routes, and compare with the forecast.
+
+    Also checks the plan's numbers and proof against the load from which it was made; where
+    they do not hold, the exit status is 1.
+
+    \b
+    Examples:
+      workbench verify 3f2a90c1
+      workbench verify plan.json --since 75% --json
+    """
+    from workbench.session.cluster import open_cluster
+    from workbench.session.plans import resolve_plan
+    from workbench.session.verify import verify_plan
+    from workbench.session.wiring import open_catalog
+
+    catalog = open_catalog(catalog_url)
+    found = resolve_plan(catalog, plan_reference)
+    with progress_bar() as progress:
+        progress("replaying", 0, None)
+        view = open_cluster(catalog, found.cluster)
+        answer = verify_plan(view, found, since=since, until=until)
+    if as_json:
+        emit("verify", verify_fields(answer))
+    else:
+        print_verification(answer)
+    return 1 if answer.false_claims else 0
+
+
+def verify_fields(answer: VerifyAnswer) -> dict[str, Any]:
+    """Return the JSON of `workbench verify`."""
+    proposal, replayed = answer.plan, answer.replayed
+    totals = replayed.after.totals
+    total = int(totals.sum())
+    return {
+        "plan_id": proposal.plan_id,
+        "forecast": {
+            "max_share_before": proposal.max_share_before,
+            "max_share_after": proposal.max_share_after,
+        },
+        "actual": {
+            "window": {"from": rfc3339(replayed.since), "to": rfc3339(replayed.until)},
+            "total_load": total,
+            "unrouted_load": replayed.after.unrouted,
+            "routes_after": [
+                {**span_json(span), "load": int(load), "share": int(load) / total if total else 0.0}
+                for span, load in zip(replayed.after.spans, totals, strict=True)
+            ],
+        },
+        "max_share_before": replayed.before.max_share,
+        "max_share_after": replayed.after.max_share,
+        "drift": {"distance": replayed.drift, "drifted": replayed.drifted},
+        "false_claims": list(answer.false_claims),
+    }
+
+
+def print_verification(answer: VerifyAnswer) -> None:
+    """Print forecast and outcome for a human."""
+    proposal, replayed = answer.plan, answer.replayed
+    print_shares(answer)
+    if replayed.drifted:
+        click.echo(
+            f"drift: {percent(replayed.drift)} of the load came on other routes than forecast; "
+            "plan again on newer load"
+        )
+    else:
+        click.echo(f"drift: {percent(replayed.drift)} of the load, within what a plan withstands")
+    if answer.false_claims:
+        click.echo(f"the plan's own numbers do not hold: {answer.false_claims[0]}")
+    else:
+        click.echo(f"the proof of plan {proposal.plan_id} holds")
+
+
+def print_shares(answer: VerifyAnswer) -> None:
+    """Print the hottest route's share: before, forecast, after."""
+    proposal, replayed = answer.plan, answer.replayed
+    splits = len(proposal.actions)
+    print_table(
+        "The hottest route's share of the load",
+        [("", "left"), ("before", "right"), (f"after {splits} splits", "right")],
+        [
+            [
+                "forecast, from the load that was planned on",
+                percent(proposal.max_share_before),
+                percent(proposal.max_share_after),
+            ],
+            [
+                "replayed, on the load that came next",
+                percent(replayed.before.max_share),
+                percent(replayed.after.max_share),
+            ],
+        ],
+    )

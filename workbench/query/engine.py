@@ -1,0 +1,66 @@
+"""Run a named SQL text over Arrow data, in a DuckDB that can reach nothing else.
+
+The connection has no external access and a locked configuration, so no text, whoever wrote it,
+reads a file or loads an extension. Data come in as pyarrow datasets or tables under fixed
+names; values come in as bound parameters, never as text.
+
+A text that reads `event` (time, key, load) is completed by the text that makes events out of
+the dataset at hand: `WITH event AS (event_of_access.sql) atoms.sql`.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from workbench.errors import Internal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+
+def sql_text(name: str, *, events: str | None = None) -> str:
+    """Return the package's SQL text of that name.
+
+    Args:
+        name: File name in `sql/`, without `.sql`.
+        events: The text that makes the relation `event`, for texts that read it.
+    """
+    text = (resources.files("workbench.query") / "sql" / f"{name}.sql").read_text("utf-8")
+    if events is None:
+        return text
+    return f"WITH event AS (\n{sql_text(events)})\n{text}"
+
+
+def run(
+    text: str, data: Mapping[str, pa.Table | ds.Dataset], parameters: Mapping[str, Any]
+) -> pa.Table:
+    """Return the answer of one of the package's SQL texts.
+
+    Args:
+        text: From `sql_text`.
+        data: What the text reads, by the name that it uses.
+        parameters: Every `$name` of the text, and nothing else.
+
+    Raises:
+        Internal: the text does not run; it is ours, so it is our bug.
+    """
+    with duckdb.connect(":memory:") as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for table, content in data.items():
+            connection.register(table, content)
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        try:
+            return connection.sql(text, params=dict(parameters)).to_arrow_table()
+        except duckdb.Error as error:
+            raise Internal(
+                f"a query failed: {str(error).splitlines()[0]}",
+                code="query_failed",
+                hint="run again with --debug and report it",
+            ) from error

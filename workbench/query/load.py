@@ -1,0 +1,152 @@
+"""The questions that detection, planning and verification ask of a cluster's load.
+
+    <cluster>/load_window   buckets and windows, from every source
+    <cluster>/access        single accesses, where a trace was collected: the finer evidence
+
+`LoadReader` holds the data of one cluster at one catalog sequence and answers with Arrow
+tables. It is the only place that knows which SQL text answers which question.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import NotFound
+from workbench.model.plan import EvidenceQuery
+from workbench.model.times import rfc3339
+from workbench.query.engine import run, sql_text
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    from workbench.model.keys import Span
+    from workbench.model.plan import Objective
+
+
+class Source(StrEnum):
+    """The dataset that loads are read from; the value is the relation's name in SQL."""
+
+    ACCESS = "access"
+    LOAD_WINDOW = "load_window"
+
+    @property
+    def atom_kind(self) -> str:
+        """What one atom of this source is."""
+        return "key" if self is Source.ACCESS else "bucket"
+
+    @property
+    def events(self) -> str:
+        """The SQL text that makes events of this source."""
+        return f"event_of_{self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What time a cluster's load covers.
+
+    Attributes:
+        since: Start of the first window.
+        until: End of the last.
+        windows: How many there are.
+        window_ms: Length of the shortest.
+    """
+
+    since: datetime
+    until: datetime
+    windows: int
+    window_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReader:
+    """The load of one cluster.
+
+    Attributes:
+        cluster: Its name.
+        data: Datasets by relation name; `load_window` always, `access` where recorded.
+    """
+
+    cluster: str
+    data: dict[str, pa.Table | ds.Dataset]
+
+    @property
+    def finest(self) -> Source:
+        """The finest source there is."""
+        return Source.ACCESS if Source.ACCESS in self.data else Source.LOAD_WINDOW
+
+    def extent(self) -> Extent:
+        """Return what time the load covers; NotFound where there is none."""
+        row = self._run(sql_text("extent"), Source.LOAD_WINDOW, {}).to_pylist()[0]
+        if row["since"] is None:
+            raise NotFound(
+                f"cluster {self.cluster!r} has no load",
+                code="load_absent",
+                hint="collect it first: workbench collect SOURCE",
+            )
+        return Extent(row["since"], row["until"], row["windows"], row["window_ms_min"])
+
+    def route_windows(self, since: datetime, until: datetime) -> pa.Table:
+        """Return one row per route and window: counters, coverage, error bound."""
+        text = sql_text("route_windows")
+        return self._run(text, Source.LOAD_WINDOW, {"since": since, "until": until})
+
+    def load_windows(self, since: datetime, until: datetime) -> pa.Table:
+        """Return the `load_window` rows of that time."""
+        text = sql_text("load_windows")
+        return self._run(text, Source.LOAD_WINDOW, {"since": since, "until": until})
+
+    def atoms(
+        self, source: Source, objective: Objective, since: datetime, until: datetime
+    ) -> pa.Table:
+        """Return `atom_start`, `load`, ascending; null load where it was not measured."""
+        text = sql_text("atoms", events=source.events)
+        return self._run(text, source, _parameters(objective, since, until))
+
+    def events(
+        self, source: Source, objective: Objective, since: datetime, until: datetime
+    ) -> pa.Table:
+        """Return `time`, `key`, `load` of every event, for replay."""
+        text = sql_text("events", events=source.events)
+        return self._run(text, source, _parameters(objective, since, until))
+
+    def span_load(
+        self, source: Source, objective: Objective, since: datetime, until: datetime, span: Span
+    ) -> int:
+        """Return the load of one span; it must not cut through a bucket."""
+        parameters = _parameters(objective, since, until)
+        parameters |= {"span_start": span.start, "span_end": span.end}
+        answer = self._run(sql_text("span_load", events=source.events), source, parameters)
+        return int(answer.column("load")[0].as_py())
+
+    def evidence(
+        self, source: Source, objective: Objective, since: datetime, until: datetime
+    ) -> EvidenceQuery:
+        """Return how `atoms` is computed, as a plan carries it."""
+        parameters = _parameters(objective, since, until)
+        return EvidenceQuery(
+            name=f"atoms over {source.events}",
+            dataset=f"{self.cluster}/{source.value}",
+            parameters={
+                name: value if isinstance(value, int) else rfc3339(value)
+                for name, value in parameters.items()
+            },
+            sql=sql_text("atoms", events=source.events),
+        )
+
+    def _run(self, text: str, source: Source, parameters: dict[str, Any]) -> pa.Table:
+        return run(text, {source.value: self.data[source.value]}, parameters)
+
+
+def _parameters(objective: Objective, since: datetime, until: datetime) -> dict[str, Any]:
+    return {
+        "read_weight": objective.read_weight,
+        "write_weight": objective.write_weight,
+        "byte_weight": objective.byte_weight,
+        "since": since,
+        "until": until,
+    }

@@ -1,0 +1,147 @@
+"""Approve: record in the catalog who decided what about which actions of which plan.
+
+    approval/<plan_id>    one row per decision; the newest of an action counts
+
+A decision is bound to the plan's content hash. Rows are only ever appended, so the history of
+approvals and withdrawals stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+
+from workbench.catalog.catalog import Write
+from workbench.errors import InvalidArgument, NotFound
+from workbench.model.keys import Span
+from workbench.model.tables import APPROVAL
+from workbench.session.plans import record_plan
+from workbench.session.system import SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from workbench.catalog.catalog import Catalog
+    from workbench.model.plan import Plan
+
+APPROVAL_PREFIX: Final = "approval/"
+APPROVED: Final = "approved"
+WITHDRAWN: Final = "withdrawn"
+NAME_CHARS_MAX: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """What stands approved of a plan after a decision.
+
+    Attributes:
+        plan_id: Of the plan.
+        content_hash: To which the approval is bound.
+        approved: Ids of the actions that stand approved now, in the plan's order.
+        by: `user:NAME`.
+        at: When this decision was made, UTC.
+    """
+
+    plan_id: str
+    content_hash: str
+    approved: tuple[str, ...]
+    by: str
+    at: datetime
+
+
+def approve(
+    catalog: Catalog, plan: Plan, actions: Sequence[str], *, by: str, withdraw: bool = False
+) -> Approval:
+    """Record a decision on `actions`, or on all where none is named.
+
+    Args:
+        catalog: Where to record it; a plan that came from a file is recorded with it.
+        plan: The plan, its hash already checked.
+        actions: Ids; empty means all.
+        by: Name of whoever decides.
+        withdraw: Take an approval back instead of giving it.
+
+    Raises:
+        InvalidArgument: an action is not in the plan, the name is empty, or the approved
+            actions would miss one that makes a route on which they act.
+        NotFound: the plan proposes nothing.
+    """
+    if not by.strip() or len(by) > NAME_CHARS_MAX or not by.isprintable():
+        raise InvalidArgument(
+            f"{by[:64]!r} is no approver's name",
+            code="approver_invalid",
+            hint=f"give 1–{NAME_CHARS_MAX} printable characters with --by",
+        )
+    known = [action.action_id for action in plan.actions]
+    if not known:
+        raise NotFound(
+            f"plan {plan.plan_id} proposes nothing",
+            code="plan_empty",
+            hint="there is nothing to approve",
+        )
+    unknown = [each for each in actions if each not in known]
+    if unknown:
+        raise InvalidArgument(
+            f"plan {plan.plan_id} has no action {unknown[0]!r}",
+            code="action_unknown",
+            hint=f"it has {known[0]} … {known[-1]}",
+        )
+    chosen = set(actions or known)
+    standing = set(approved_actions(catalog, plan))
+    after = standing - chosen if withdraw else standing | chosen
+    _check_closed(plan, after)
+    at = SystemClock().now()
+    rows = [
+        {
+            "plan_id": plan.plan_id,
+            "content_hash": plan.content_hash,
+            "action_id": action_id,
+            "decision": WITHDRAWN if withdraw else APPROVED,
+            "by": f"user:{by}",
+            "at": at,
+        }
+        for action_id in known
+        if action_id in chosen
+    ]
+    record_plan(catalog, plan)
+    table = pa.Table.from_pylist(rows, schema=APPROVAL)
+    catalog.commit([Write(name=APPROVAL_PREFIX + plan.plan_id, table=table, mode="append")])
+    return Approval(
+        plan_id=plan.plan_id,
+        content_hash=plan.content_hash,
+        approved=tuple(each for each in known if each in after),
+        by=f"user:{by}",
+        at=at,
+    )
+
+
+def approved_actions(catalog: Catalog, plan: Plan) -> tuple[str, ...]:
+    """Return the ids of the actions that stand approved under the plan's hash, in its order."""
+    name = APPROVAL_PREFIX + plan.plan_id
+    if not any(manifest.name == name for manifest in catalog.list(name)):
+        return ()
+    newest: dict[str, str] = {}
+    for row in catalog.read(name).to_pylist():
+        if row["content_hash"] == plan.content_hash:
+            newest[row["action_id"]] = row["decision"]
+    return tuple(
+        action.action_id for action in plan.actions if newest.get(action.action_id) == APPROVED
+    )
+
+
+def _check_closed(plan: Plan, approved: set[str]) -> None:
+    """Raise where an approved action acts on a route that only an unapproved one would make."""
+    makers: dict[Span, str] = {}
+    for action in plan.actions:
+        maker = makers.get(action.span)
+        if action.action_id in approved and maker is not None and maker not in approved:
+            raise InvalidArgument(
+                f"{action.action_id} splits a route that only {maker} makes",
+                code="approval_incomplete",
+                hint=f"name both: {maker} {action.action_id}",
+            )
+        makers[Span(action.span.start, action.split_key)] = action.action_id
+        makers[Span(action.split_key, action.span.end)] = action.action_id

@@ -1,0 +1,135 @@
+"""One cluster in a catalog: its routes and its load, ready to be asked.
+
+    catalog ── <cluster>/route, <cluster>/load_window, <cluster>/access ──▶ ClusterView
+
+Times in questions are given as users write them: RFC 3339, Unix seconds, or a percentage of
+what the load covers (`50%`), which saves looking the middle up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from workbench.errors import InvalidArgument, NotFound
+from workbench.model.tables import table_to_routes
+from workbench.model.times import parse_time, rfc3339
+from workbench.query.load import LoadReader, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from workbench.catalog.catalog import Catalog
+    from workbench.model.routes import RouteSnapshot
+    from workbench.query.load import Extent
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """A cluster as the catalog knows it.
+
+    Attributes:
+        name: Of the cluster.
+        snapshot: Its newest routes.
+        load: Answers questions on its load.
+        extent: What time the load covers.
+        properties: What was assumed when it was collected.
+    """
+
+    name: str
+    snapshot: RouteSnapshot
+    load: LoadReader
+    extent: Extent
+    properties: Mapping[str, str]
+
+    def window(self, since: str | None, until: str | None) -> tuple[datetime, datetime]:
+        """Return the time that `since` and `until` name; both default to what is covered.
+
+        Raises:
+            InvalidArgument: a time cannot be read, or `since` is not before `until`.
+            NotFound: the load covers none of that time.
+        """
+        start = self.extent.since if since is None else self._moment(since)
+        end = self.extent.until if until is None else self._moment(until)
+        if start >= end:
+            raise InvalidArgument(
+                f"the time from {rfc3339(start)} to {rfc3339(end)} is empty",
+                code="window_empty",
+                hint="--since must be before --until",
+            )
+        if start >= self.extent.until or end <= self.extent.since:
+            raise NotFound(
+                f"cluster {self.name!r} has no load between {rfc3339(start)} and {rfc3339(end)}",
+                code="load_absent",
+                hint=f"it covers {rfc3339(self.extent.since)} to {rfc3339(self.extent.until)}",
+            )
+        return start, end
+
+    def _moment(self, text: str) -> datetime:
+        if not text.endswith("%"):
+            return parse_time(text)
+        try:
+            percent = float(text[:-1])
+        except ValueError:
+            percent = -1.0
+        if not 0 <= percent <= 100:
+            raise InvalidArgument(
+                f"{text!r} is no percentage from 0% to 100%",
+                code="time_invalid",
+                hint="write 50%, 2026-01-31T12:00:00Z or 1769860800",
+            )
+        length = self.extent.until - self.extent.since
+        share = timedelta(microseconds=int(length / timedelta(microseconds=1) * percent / 100))
+        return self.extent.since + share
+
+
+def cluster_names(catalog: Catalog) -> list[str]:
+    """Return the clusters that have load in this catalog, ascending."""
+    suffix = f"/{Source.LOAD_WINDOW.value}"
+    return [m.name.removesuffix(suffix) for m in catalog.list() if m.name.endswith(suffix)]
+
+
+def open_cluster(catalog: Catalog, name: str | None) -> ClusterView:
+    """Return a view of the cluster `name`, or of the only one there is.
+
+    Raises:
+        NotFound: there is no such cluster, or none at all.
+        InvalidArgument: there are several and no name was given.
+    """
+    names = cluster_names(catalog)
+    listed = ", ".join(names)
+    if not names:
+        raise NotFound(
+            "the catalog holds no load",
+            code="load_absent",
+            hint="collect some first: workbench collect trace:FILE",
+        )
+    if name is None and len(names) > 1:
+        raise InvalidArgument(
+            f"the catalog holds {len(names)} clusters: {listed}",
+            code="cluster_ambiguous",
+            hint="name one with --cluster",
+        )
+    chosen = names[0] if name is None else name
+    if chosen not in names:
+        raise NotFound(
+            f"the catalog holds no load of cluster {chosen!r}",
+            code="cluster_absent",
+            hint=f"it has {listed}",
+        )
+    present = {manifest.name for manifest in catalog.list(f"{chosen}/")}
+    data = {
+        source.value: catalog.dataset(f"{chosen}/{source.value}")
+        for source in Source
+        if f"{chosen}/{source.value}" in present
+    }
+    load = LoadReader(chosen, data)
+    return ClusterView(
+        name=chosen,
+        snapshot=table_to_routes(catalog.read(f"{chosen}/route")),
+        load=load,
+        extent=load.extent(),
+        properties=catalog.get(f"{chosen}/{Source.LOAD_WINDOW.value}").properties,
+    )

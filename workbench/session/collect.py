@@ -1,0 +1,285 @@
+"""Collect: a trace into a catalog, as load windows, accesses and routes of one cluster.
+
+    trace:FILE ──▶ reader ──▶ <cluster>/access, <cluster>/load_window, <cluster>/route
+
+All three are registered in one record: a reader sees the whole collection or none of it. The
+same trace with the same options is found to be there and writes nothing; another trace under
+the same name is refused unless it is to replace the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+import pyarrow.compute as pc
+
+from workbench.catalog.catalog import Write
+from workbench.errors import Conflict, InvalidArgument, InvalidInput, NotFound, Storage
+from workbench.model.manifest import check_name
+from workbench.model.routes import RouteDescriptor, RouteSnapshot, check_routes
+from workbench.model.tables import routes_to_table
+from workbench.model.times import rfc3339
+from workbench.session.progress import Progress, silent
+from workbench.session.wiring import open_or_create_catalog, open_routes
+from workbench.traces.readers import TraceOptions, read_trace
+from workbench.traces.windows import load_windows, trace_routes
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import pyarrow as pa
+
+    from workbench.traces.readers import Trace
+
+TRACE_SCHEME: Final = "trace:"
+WINDOW_MS: Final = 60_000
+BUCKETS_PER_ROUTE: Final = 16
+# A trace that starts with few routes still gets a picture worth looking at.
+BUCKETS_MIN: Final = 128
+TRACE_CATALOG_VERSION: Final = 1
+TRACE_GROUP: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CollectOptions:
+    """How to turn a trace into load.
+
+    Attributes:
+        cluster: Name under which it is kept; None takes it from the file.
+        trace: How to read the file.
+        window_ms: Length of a load window.
+        buckets: Buckets per route; None means 16, or more where there are few routes.
+        routes: Number of even routes, or the URL of a route source.
+        replace: Whether another collection of the same name may be replaced.
+    """
+
+    cluster: str | None = None
+    trace: TraceOptions = field(default_factory=TraceOptions)
+    window_ms: int = WINDOW_MS
+    buckets: int | None = None
+    routes: str = "1"
+    replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CollectedDataset:
+    """One dataset of a collection."""
+
+    name: str
+    dataset_id: str
+    rows: int
+    windows: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a collection brought.
+
+    Attributes:
+        cluster: Under which name.
+        datasets: What was registered.
+        accesses: Number of recorded accesses.
+        writes: How many of them are writes.
+        routes: Number of routes.
+        since: First access.
+        until: Last access.
+        written: False where all of it was there already.
+        seconds: How long it took.
+        assumptions: What the reader assumed; stored with the datasets.
+        warnings: What the user should know.
+    """
+
+    cluster: str
+    datasets: tuple[CollectedDataset, ...]
+    accesses: int
+    writes: int
+    routes: int
+    since: datetime
+    until: datetime
+    written: bool
+    seconds: float
+    assumptions: dict[str, str]
+    warnings: tuple[str, ...]
+
+
+def collect(
+    source: str, catalog_url: str, options: CollectOptions, progress: Progress = silent
+) -> Collected:
+    """Read `source` and register it; creates the catalog where there is none.
+
+    Args:
+        source: `trace:FILE`.
+        catalog_url: Where the catalog is.
+        options: How to read and divide it.
+        progress: Is told how far it is.
+
+    Raises:
+        InvalidArgument: the source or an option is not understood.
+        InvalidInput: the trace cannot be accepted; nothing was written.
+        Conflict: the cluster's name holds another collection.
+    """
+    started = monotonic()
+    path = _trace_path(source)
+    cluster = check_cluster(options.cluster or cluster_of(path))
+    trace = _read(path, options.trace, progress)
+    routes = _routes(options.routes, trace)
+    buckets = options.buckets or max(BUCKETS_PER_ROUTE, -(-BUCKETS_MIN // len(routes)))
+    progress("dividing into windows", 0, None)
+    windows = load_windows(
+        trace.accesses,
+        routes,
+        cluster=cluster,
+        window_ms=options.window_ms,
+        buckets_per_route=buckets,
+    )
+    first = pc.min(trace.accesses.column("time")).as_py()
+    last = pc.max(trace.accesses.column("time")).as_py()
+    snapshot = RouteSnapshot(TRACE_CATALOG_VERSION, routes, taken_at=first)
+    properties = {
+        **trace.assumptions,
+        "source": f"{TRACE_SCHEME}{path.name}",
+        "source_sha256": _sha256(path),
+        "routes": options.routes,
+        "window_ms": str(options.window_ms),
+        "buckets_per_route": str(buckets),
+    }
+    tables = {
+        "access": trace.accesses,
+        "load_window": windows,
+        "route": routes_to_table(snapshot),
+    }
+    written = _register(catalog_url, cluster, tables, properties, options, progress)
+    starts = pc.count_distinct(windows.column("window_start")).as_py()
+    return Collected(
+        cluster=cluster,
+        datasets=tuple(
+            CollectedDataset(
+                name=name,
+                dataset_id=dataset_id,
+                rows=tables[kind].num_rows,
+                windows=starts if kind == "load_window" else None,
+            )
+            for kind, (name, dataset_id) in written[1].items()
+        ),
+        accesses=trace.accesses.num_rows,
+        writes=pc.sum(pc.equal(trace.accesses.column("op"), "write")).as_py() or 0,
+        routes=len(routes),
+        since=first,
+        until=last,
+        written=written[0],
+        seconds=monotonic() - started,
+        assumptions=dict(trace.assumptions),
+        warnings=tuple(trace.warnings),
+    )
+
+
+def cluster_of(path: Path) -> str:
+    """Return the cluster name that a trace's file name suggests."""
+    stem = path.name.split(".")[0]
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-") or "trace"
+
+
+def check_cluster(name: str) -> str:
+    """Return `name`, or raise InvalidArgument where it cannot name a cluster."""
+    try:
+        check_name(name)
+    except InvalidInput as error:
+        raise InvalidArgument(error.message, code=error.code, hint=error.hint) from error
+    if "/" in name or name in {"plan", "approval"}:
+        raise InvalidArgument(
+            f"{name!r} cannot name a cluster",
+            code="cluster_name_invalid",
+            hint="choose a name without '/', other than 'plan' and 'approval', with --cluster",
+        )
+    return name
+
+
+def _trace_path(source: str) -> Path:
+    if not source.startswith(TRACE_SCHEME) or source == TRACE_SCHEME:
+        raise InvalidArgument(
+            f"source {source!r} is not understood",
+            code="source_unknown",
+            hint="write trace:FILE",
+        )
+    return Path(source.removeprefix(TRACE_SCHEME))
+
+
+def _read(path: Path, options: TraceOptions, progress: Progress) -> Trace:
+    try:
+        with path.open("rb") as file:
+            return read_trace(
+                file, path.name, options, lambda rows: progress("reading accesses", rows, None)
+            )
+    except FileNotFoundError as error:
+        raise NotFound(
+            f"there is no trace {path}", code="trace_absent", hint="check the name"
+        ) from error
+    except OSError as error:
+        raise Storage(
+            f"cannot read {path}: {error.strerror or error}",
+            code="trace_unreadable",
+            hint="check that it is a file, and its permissions",
+        ) from error
+
+
+def _routes(text: str, trace: Trace) -> tuple[RouteDescriptor, ...]:
+    """Return the routes that a trace starts with: all of version 1, on group 1."""
+    if text.isdecimal():
+        if int(text) < 1:
+            raise InvalidArgument(
+                "a trace needs at least one route", code="routes_invalid", hint="--routes 1"
+            )
+        return trace_routes(trace.accesses, int(text))
+    routes = open_routes(text).snapshot().routes
+    return check_routes(
+        RouteDescriptor(route.route_id, route.span, TRACE_GROUP) for route in routes
+    )
+
+
+def _register(  # noqa: PLR0913, PLR0917 - the last step of collect, one call
+    catalog_url: str,
+    cluster: str,
+    tables: dict[str, pa.Table],
+    properties: dict[str, str],
+    options: CollectOptions,
+    progress: Progress,
+) -> tuple[bool, dict[str, tuple[str, str]]]:
+    """Write the tables in one record; return whether anything was new, and names and ids."""
+    progress("writing to the catalog", 0, None)
+    catalog = open_or_create_catalog(catalog_url)
+    names = {kind: f"{cluster}/{kind}" for kind in tables}
+    present = {manifest.name: manifest for manifest in catalog.list(f"{cluster}/")}
+    if present and not options.replace:
+        same = all(
+            name in present and dict(present[name].properties) == properties
+            for name in names.values()
+        )
+        if not same:
+            old = next(iter(present.values()))
+            raise Conflict(
+                f"cluster {cluster!r} holds {old.properties.get('source', 'other data')}, "
+                f"collected {rfc3339(old.updated_at)} from another file or with other options",
+                code="cluster_exists",
+                hint="choose another name with --cluster, or pass --replace",
+            )
+    registered = catalog.commit(
+        [
+            Write(name=names[kind], table=table, properties=properties)
+            for kind, table in tables.items()
+        ]
+    )
+    ids = {
+        kind: (each.manifest.name, str(each.manifest.dataset_id))
+        for kind, each in zip(tables, registered, strict=True)
+    }
+    return any(each.written for each in registered), ids
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

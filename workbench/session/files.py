@@ -1,0 +1,54 @@
+"""Files that users name: read with clear errors, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from workbench.errors import InvalidInput, NotFound, Storage
+
+
+def read_file(path: Path, *, bytes_max: int) -> bytes:
+    """Return the content of a file of at most `bytes_max` bytes."""
+    try:
+        size = path.stat().st_size
+        if size > bytes_max:
+            raise InvalidInput(
+                f"{path} has {size} bytes, the limit is {bytes_max}",
+                code="file_too_large",
+                hint="is this the right file?",
+            )
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFound(
+            f"there is no file {path}", code="file_absent", hint="check the name"
+        ) from error
+    except OSError as error:
+        raise _storage(path, "read", error) from error
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file so that readers see the old content or the new, never a part."""
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            umask = os.umask(0)
+            os.umask(umask)
+            Path(name).chmod(0o666 & ~umask)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise _storage(path, "write", error) from error
+
+
+def _storage(path: Path, verb: str, error: OSError) -> Storage:
+    return Storage(
+        f"cannot {verb} {path}: {error.strerror or error}",
+        code=f"file_{verb}_failed",
+        hint="check the folder, its permissions and the space left",
+    )

@@ -1,0 +1,85 @@
+"""Report: gather what is known of a plan and write one HTML file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workbench._version import __version__
+from workbench.errors import NotFound
+from workbench.planner.detect import Rule
+from workbench.report.html import ReportInputs, report_html
+from workbench.session.approval import approved_actions
+from workbench.session.files import write_file
+from workbench.session.look import heat, hot
+from workbench.session.system import SystemClock
+from workbench.session.verify import verify_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from workbench.catalog.catalog import Catalog
+    from workbench.model.plan import Plan
+    from workbench.planner.replay import Verification
+    from workbench.session.cluster import ClusterView
+
+
+def write_report(  # noqa: PLR0913 - the page's own parts, named
+    catalog: Catalog,
+    view: ClusterView,
+    plan: Plan,
+    path: Path,
+    *,
+    rule: Rule | None = None,
+    warnings: Sequence[str] = (),
+) -> None:
+    """Write the report of a plan; parts for which there are no data are left out.
+
+    Raises:
+        Storage: the file cannot be written; an older one stays as it is.
+    """
+    verified = _verification(view, plan)
+    answer = hot(
+        view, since=plan.since, until=plan.until, objective=plan.objective, rule=rule or Rule()
+    )
+    series = plan.objective.name
+    after = None
+    if verified is not None:
+        after = heat(view, since=plan.until, until=view.extent.until, series=series)
+    page = report_html(
+        ReportInputs(
+            title=f"Hot ranges of {view.name}",
+            cluster=view.name,
+            source=view.properties.get("source", "unknown"),
+            assumptions=dict(view.properties),
+            warnings=tuple(warnings),
+            plan=plan,
+            verdicts=answer.verdicts,
+            heat=heat(view, since=plan.since, until=plan.until, series=series),
+            heat_after=after,
+            verification=verified,
+            approval=_approval(catalog, plan),
+            made_at=SystemClock().now(),
+            version=__version__,
+        )
+    )
+    write_file(path, page.encode())
+
+
+def _verification(view: ClusterView, plan: Plan) -> Verification | None:
+    try:
+        return verify_plan(view, plan).replayed
+    except NotFound:
+        return None  # nothing came after the plan's window: the page says so
+
+
+def _approval(catalog: Catalog, plan: Plan) -> Mapping[str, str] | None:
+    approved = approved_actions(catalog, plan)
+    if not approved:
+        return None
+    newest = catalog.read(f"approval/{plan.plan_id}").to_pylist()[-1]
+    return {
+        "by": newest["by"],
+        "at": newest["at"].isoformat(),
+        "actions": f"{len(approved)} of {len(plan.actions)}",
+    }

@@ -1,0 +1,126 @@
+"""Where the parts are joined: a catalog from a URL, a connector from a scheme.
+
+No other module creates a store, a clock or a connector. A connector is found by its entry
+point; one that fails to import is reported by `connectors` and harms nobody else.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Final
+
+from workbench.catalog.catalog import Catalog
+from workbench.errors import InvalidArgument, NotFound, WorkbenchError
+from workbench.ports.connector import ENTRY_POINT_GROUP
+from workbench.session.system import SystemClock, SystemRng
+from workbench.stores.open import open_store
+
+if TYPE_CHECKING:
+    from workbench.ports.connector import RouteSource
+
+DEFAULT_CATALOG: Final = "./.workbench/catalog"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorInfo:
+    """A connector that is installed.
+
+    Attributes:
+        scheme: URL scheme under which it is found.
+        module: Where it lives.
+        problem: Why it cannot be loaded; None where it can.
+    """
+
+    scheme: str
+    module: str
+    problem: str | None
+
+
+def user_name() -> str:
+    """Return the name of the user of this machine; `unknown` where it has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def open_catalog(url: str) -> Catalog:
+    """Open the catalog at `url`.
+
+    Raises:
+        NotFound: there is none; readers never create one.
+        Corruption: a record is damaged; nothing is loaded.
+    """
+    try:
+        store = open_store(url, create=False)
+    except NotFound as error:
+        raise NotFound(
+            f"there is no catalog at {url}",
+            code="catalog_absent",
+            hint="create one with `workbench collect` or `workbench catalog init`, "
+            "or name another with --catalog",
+        ) from error
+    return Catalog.open(store, clock=SystemClock(), rng=SystemRng(), writer=_writer())
+
+
+def create_catalog(url: str) -> Catalog:
+    """Create a catalog at `url`; AlreadyExists where there is one."""
+    store = open_store(url, create=True)
+    return Catalog.create(store, clock=SystemClock(), rng=SystemRng(), writer=_writer())
+
+
+def open_or_create_catalog(url: str) -> Catalog:
+    """Open the catalog at `url`, or create it where there is none."""
+    try:
+        return open_catalog(url)
+    except NotFound as error:
+        if error.code != "catalog_absent":
+            raise
+    return create_catalog(url)
+
+
+def open_routes(url: str) -> RouteSource:
+    """Return the route source that the connector for this URL's scheme opens."""
+    scheme = url.partition(":")[0]
+    found = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
+    if scheme not in found:
+        raise InvalidArgument(
+            f"no connector is installed for {scheme!r} ({url!r})",
+            code="connector_unknown",
+            hint=f"known are {', '.join(sorted(found)) or 'none'}; see `workbench connectors list`",
+        )
+    try:
+        connect = found[scheme].load()
+    except Exception as error:
+        raise WorkbenchError(
+            f"the connector for {scheme!r} cannot be loaded: {error}",
+            code="connector_broken",
+            hint=f"mend or remove the package that provides {found[scheme].value}",
+        ) from error
+    source: RouteSource = connect(url)
+    return source
+
+
+def connectors() -> list[ConnectorInfo]:
+    """Return every installed connector, with the problem where one cannot be loaded."""
+    return [
+        ConnectorInfo(entry.name, entry.value, _problem(entry))
+        for entry in sorted(entry_points(group=ENTRY_POINT_GROUP))
+    ]
+
+
+def _problem(entry: EntryPoint) -> str | None:
+    try:
+        entry.load()
+    except Exception as error:  # noqa: BLE001 - whatever a third party's module raises
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _writer() -> str:
+    """Return who writes: user, host and process, for the log's readers."""
+    return f"{user_name()}@{socket.gethostname()}:{os.getpid()}"

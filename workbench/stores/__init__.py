@@ -1,0 +1,1 @@
+"""Implementations of the ObjectStore port. Import the module you need; nothing is re-exported."""

@@ -1,0 +1,1 @@
+"""Traces: recorded or generated accesses, as bytes in and Arrow tables out."""

@@ -1,0 +1,174 @@
+"""Streams: from whatever bytes a trace arrives in to plain bytes, with a look at the head.
+
+    source ──▶ magic bytes ──▶ decompressor (zstd, gzip, lz4, bz2) ──▶ PlainStream ──▶ reader
+                                                                         │ head, last byte
+
+Compression is told by magic bytes, never by the file's name. A compressed stream that ends
+early, or does not decode, becomes an error that names the file; a failure of the source itself
+(a disk error) passes through unchanged. This module does not interpret what it reads.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+import pyarrow as pa
+
+from workbench.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+HEAD_BYTES: Final = 1 << 16
+PARQUET_MAGIC: Final = b"PAR1"
+# A Parquet file that cannot be read in place (compressed, or from a pipe) is held in memory.
+IN_MEMORY_BYTES_MAX: Final = 4 << 30
+_READ_BYTES: Final = 1 << 20
+
+_CODECS: Final = (
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\x1f\x8b", "gzip"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+    (b"BZh", "bz2"),
+)
+_KNOWN: Final = (
+    (b"\xfd7zXZ\x00", "xz-compressed data"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"ARROW1", "an Arrow IPC file"),
+    (b"Obj\x01", "an Avro file"),
+    (b"ORC", "an ORC file"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"PARE", "an encrypted Parquet file"),
+    (b"\xff\xfe", "UTF-16 text"),
+    (b"\xfe\xff", "UTF-16 text"),
+)
+
+
+class PlainStream(io.RawIOBase):
+    """The decompressed bytes of a trace; readable once, from the start.
+
+    Attributes:
+        head: The first HEAD_BYTES, read ahead; reading starts with them.
+        last_byte: The last byte that was read; empty before the first.
+        compression: Name of the codec, or `none`.
+    """
+
+    def __init__(self, source: BinaryIO, name: str) -> None:
+        self._name = name
+        raw = _read_up_to(source, HEAD_BYTES)
+        self.compression = next(
+            (codec for magic, codec in _CODECS if raw.startswith(magic)), "none"
+        )
+        self._inner: BinaryIO = _Joined(raw, source)  # type: ignore[assignment]
+        if self.compression != "none":
+            self._inner = pa.CompressedInputStream(
+                pa.PythonFile(self._inner, mode="r"), self.compression
+            )
+        self.last_byte = b""
+        self._ahead = b""
+        self.head = b""
+        self.head = self._ahead = _read_up_to(self, HEAD_BYTES)
+
+    def readable(self) -> bool:
+        """Return True: this stream is for reading."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Fill `buffer` from what was read ahead, then from the source.
+
+        Raises:
+            InvalidInput: the compressed stream ends early or does not decode.
+        """
+        view = memoryview(buffer)
+        if self._ahead:
+            data, self._ahead = self._ahead[: len(view)], self._ahead[len(view) :]
+        else:
+            data = self._decompressed(len(view))
+        view[: len(data)] = data
+        if data:
+            self.last_byte = data[-1:]
+        return len(data)
+
+    def _decompressed(self, length: int) -> bytes:
+        try:
+            return bytes(self._inner.read(length) or b"")
+        except OSError as error:
+            # Arrow reports decoding failures as OSError without errno; those with one are real.
+            if error.errno is not None:
+                raise
+            if "Truncated" in str(error):
+                raise truncated(self._name, f"its {self.compression} stream ends early") from error
+            raise InvalidInput(
+                f"trace {self._name!r} is damaged: its {self.compression} stream does not decode",
+                code="trace_damaged",
+                hint="fetch or write the file again",
+            ) from error
+
+
+class _Joined(io.RawIOBase):
+    """Bytes that were read ahead, followed by the rest of their source."""
+
+    def __init__(self, ahead: bytes, rest: BinaryIO) -> None:
+        self._ahead = ahead
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
+        if self._ahead:
+            data, self._ahead = self._ahead[: len(view)], self._ahead[len(view) :]
+        else:
+            data = self._rest.read(len(view)) or b""
+        view[: len(data)] = data
+        return len(data)
+
+
+def truncated(name: str, how: str) -> InvalidInput:
+    """Return the error for a file that was cut; `how` says by what it was noticed."""
+    return InvalidInput(
+        f"trace {name!r} is cut off: {how}",
+        code="trace_truncated",
+        hint="copy or download the whole file again",
+    )
+
+
+def read_whole(stream: PlainStream, name: str) -> bytes:
+    """Return all bytes of `stream`, or raise InvalidInput where they exceed the limit."""
+    parts: list[bytes] = []
+    left = IN_MEMORY_BYTES_MAX
+    while part := stream.read(_READ_BYTES):
+        left -= len(part)
+        if left < 0:
+            raise InvalidInput(
+                f"trace {name!r} unpacks to more than {IN_MEMORY_BYTES_MAX} bytes",
+                code="trace_too_large",
+                hint="unpack the Parquet file first, it is then read in place",
+            )
+        parts.append(part)
+    return b"".join(parts)
+
+
+def describe_bytes(head: bytes) -> str:
+    """Return what the first bytes of a file look like, in words, safe to print."""
+    for magic, what in _KNOWN:
+        if head.startswith(magic):
+            return what
+    line = head.split(b"\n", 1)[0].strip()[:48]
+    if line and all(0x20 <= byte <= 0x7E or byte == 0x09 for byte in line):
+        shown = ascii(line.decode("ascii"))
+        if line[:1] in {b"{", b"["}:
+            return f"JSON, {shown}"
+        return f"text without a known header, {shown}"
+    return f"binary data, 0x{head[:8].hex()}"
+
+
+def _read_up_to(source: io.RawIOBase | BinaryIO, length: int) -> bytes:
+    """Return the next `length` bytes, fewer only at the end; raw streams answer in part."""
+    parts: list[bytes] = []
+    while length > 0 and (part := source.read(length)):
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)
