@@ -78,13 +78,13 @@ def sample_plan(routes: Sequence[tuple[bytes, int, bool]] = ROUTES, **changed: A
         "bottleneck": Bottleneck(
             before=heaviest_before,
             after=heaviest_after,
-            optimum=heaviest_after - 10,
+            optimum=max(heaviest_after - 10, 0),
             lower_bound=-(-total // len(after)),
             resolution_low=heaviest_after,
             resolution_high=heaviest_after,
         ),
-        "max_share_before": heaviest_before / total,
-        "max_share_after": heaviest_after / total,
+        "max_share_before": heaviest_before / max(total, 1),
+        "max_share_after": heaviest_after / max(total, 1),
         "pareto": ((0, heaviest_before), (1, 400), (2, heaviest_after)) if cuts else (),
         "actions": tuple(
             _split(number, key, before, heaviest_before, heaviest_after)
@@ -98,7 +98,7 @@ def sample_plan(routes: Sequence[tuple[bytes, int, bool]] = ROUTES, **changed: A
             "load_by_key",
             "load/orders",
             {"since": "2026-03-04T09:00:00Z", "write_weight": 4},
-            "SELECT key AS atom_start, sum(load) AS load\nFROM access\nWHERE load < 9\nGROUP BY key",
+            "SELECT key, sum(load) AS load\nFROM access\nWHERE load < 9\nGROUP BY key",
         ),
     }
     return Plan(**(fields | changed))

@@ -19,6 +19,7 @@ Time and chance only come in through Clock and Rng; there is no thread.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -83,6 +84,7 @@ class Transaction:
         self._rng = rng
         self._writer = writer
         self._offer: _Offer | None = None
+        self._failure: WorkbenchError | None = None  # the last one that was not the end
 
     def run(self, planner: Callable[[State], Batch], prepare: Callable[[Batch], None]) -> Batch:
         """Commit what `planner` asks for, and return the batch that holds now.
@@ -96,7 +98,6 @@ class Transaction:
             OutcomeUnknown: `commit_outcome_unknown`.
             WorkbenchError: What `planner` and `prepare` raise, and what the store refuses with.
         """
-        failure: WorkbenchError | None = None
         for attempt in range(ATTEMPTS_MAX):
             if attempt:
                 pause(attempt, self._clock, self._rng)
@@ -105,7 +106,7 @@ class Transaction:
             except (Unavailable, OutcomeUnknown, Storage, Corruption) as error:
                 if not (self.uncertain or error.retryable):
                     raise
-                failure = error
+                self._failure = error
                 continue
             if done is not None:
                 return done
@@ -116,14 +117,10 @@ class Transaction:
                 offer = self._next(batch)  # before the upload: it may be too large
                 prepare(batch)
                 self._offer = offer
-            try:
-                done = self._put()
-            except (Unavailable, OutcomeUnknown) as error:
-                failure = error
-                continue
+            done = self._put()
             if done is not None:
                 return done
-        return self._give_up(failure)
+        return self._look_once_more()
 
     def _catch_up(self) -> Batch | None:
         """Read what came; return our batch where our own record is among it."""
@@ -148,15 +145,18 @@ class Transaction:
         return _Offer(record, encode_record(record), batch)
 
     def _put(self) -> Batch | None:
-        """Offer the record; None where its number is taken, by others or by ourselves.
+        """Offer the record; None where it is not known to be in.
 
-        Which of the two, the next catching up tells: a store's own retry can make one's success
-        look like a lost race.
+        Its number may be taken by another or by ourselves: a store's own retry can make one's
+        success look like a lost race. The next catching up tells.
         """
         assert self._offer is not None
         before, self.uncertain = self.uncertain, True
         try:
             won = self._store.put_if_absent(log_key(self._offer.record.seq), self._offer.data)
+        except (Unavailable, OutcomeUnknown) as error:
+            self._failure = error
+            return None
         except Storage as error:
             return self._look_after(error, uncertain_before=before)
         if not won:
@@ -191,6 +191,15 @@ class Transaction:
             self._give_up(error)
         self.uncertain = not refused
         raise error
+
+    def _look_once_more(self) -> Batch:
+        """Settle the last attempt: it may have been ours after all."""
+        if self.uncertain:
+            with contextlib.suppress(WorkbenchError):
+                done = self._catch_up()
+                if done is not None:
+                    return done
+        return self._give_up(self._failure)
 
     def _give_up(self, failure: WorkbenchError | None) -> NoReturn:
         if self.uncertain:

@@ -215,13 +215,14 @@ def _footer(metadata: pq.FileMetaData) -> dict[str, str]:
 
 
 def _rows(file: pq.ParquetFile, key: str) -> list[dict[str, Any]]:
+    # First the schema: pyarrow aborts the process where a row group has other columns than it.
+    if not file.schema_arrow.equals(SCHEMA):
+        raise corrupt(key, f"has columns that {RECORD_FORMAT!r} does not have")
     groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
     unpacked = sum(group.total_byte_size for group in groups)
     values = sum(group.column(i).num_values for group in groups for i in range(group.num_columns))
     if unpacked > UNPACKED_BYTES_MAX or values > VALUES_MAX or file.metadata.num_rows > VALUES_MAX:
         raise corrupt(key, f"declares {unpacked} bytes and {values} values unpacked")
-    if not file.schema_arrow.equals(SCHEMA):
-        raise corrupt(key, f"has columns that {RECORD_FORMAT!r} does not have")
     rows: list[dict[str, Any]] = file.read(use_threads=False).to_pylist()
     return rows
 

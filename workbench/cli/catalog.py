@@ -116,27 +116,27 @@ def show(name: str, catalog_url: str, as_json: bool) -> None:
 def verify(catalog_url: str, as_json: bool) -> int:
     """Read every record and object and check hashes and chain; exit status 1 where one is bad.
 
+    Works on a catalog that does not open.
+
     \b
     Example:
       workbench catalog verify --catalog ./catalog
     """
-    from workbench.session.wiring import open_catalog
+    from workbench.session.wiring import audit_catalog
 
-    opened = open_catalog(catalog_url)
     with progress_bar() as progress:
         progress("checking", 0, None)
-        problems = opened.verify()
-    objects = sum(len(manifest.objects) for manifest in opened.list())
+        found = audit_catalog(catalog_url)
     if as_json:
-        found = [{"key": each.key, "reason": each.reason} for each in problems]
-        counts = {"seq": opened.seq, "records": opened.seq, "checkpoints": 0, "objects": objects}
-        emit("catalog_verify", {**counts, "problems": found})
+        problems = [{"key": each.key, "reason": each.reason} for each in found.problems]
+        counts = {"seq": found.seq, "records": found.records, "checkpoints": 0}
+        emit("catalog_verify", {**counts, "objects": found.objects, "problems": problems})
         return 1 if problems else 0
-    for each in problems:
+    for each in found.problems:
         click.echo(f"{each.key}: {each.reason}")
-    state = f"{len(problems)} problems" if problems else "no problem"
-    click.echo(f"{opened.seq} records and {objects} objects checked: {state}")
-    return 1 if problems else 0
+    state = f"{len(found.problems)} problems" if found.problems else "no problem"
+    click.echo(f"{found.records} records and {found.objects} objects checked: {state}")
+    return 1 if found.problems else 0
 
 
 def _fields(manifest: Manifest) -> dict[str, Any]:

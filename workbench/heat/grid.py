@@ -145,24 +145,30 @@ def build_grid(load: pa.Table, counters: Sequence[str]) -> Grid:
         )
     _check_one_cluster(table)
     first_us, window_us, columns = _windows(table)
+    _check_cells(1, columns)
     column = _columns(table, first_us, window_us)
     if (np.diff(column) < 0).any():
         order = np.argsort(column, kind="stable")
         table, column = table.take(pa.array(order)), column[order]
     windows, starts, ends = _distinct_layouts(table, column)
     bounds, low, high = _intervals(starts, ends)
+    parts = high - low
     covered = sum(
-        int((high - low)[window.layout_at : window.layout_at + window.count].sum())
-        for window in windows
+        int(parts[window.layout_at : window.layout_at + window.count].sum()) for window in windows
     )
+    _check_cells(len(bounds) - 1, columns)
     # Rows may also lie one over the other; twice the limit bounds the work.
-    if columns * (len(bounds) - 1) > CELLS_MAX or covered > 2 * CELLS_MAX:
+    _check_cells(covered // 2, 1)
+    return Grid(table, bounds, columns, first_us, window_us, windows, low, high)
+
+
+def _check_cells(intervals: int, columns: int) -> None:
+    if intervals * columns > CELLS_MAX:
         raise InvalidInput(
-            f"{len(bounds) - 1} key ranges × {columns} windows exceed {CELLS_MAX} cells",
+            f"{intervals} key ranges × {columns} windows exceed {CELLS_MAX} cells",
             code="heat_too_large",
             hint="ask for a shorter time with --since and --until",
         )
-    return Grid(table, bounds, columns, first_us, window_us, windows, low, high)
 
 
 def _check_one_cluster(table: pa.Table) -> None:
@@ -223,7 +229,7 @@ def _distinct_layouts(
         if not layout or not all(new.equals(old) for new, old in zip(mine, layout, strict=True)):
             layout = mine
             for kept, new in zip(chunks, mine, strict=True):
-                kept += new.chunks
+                kept.extend(new.chunks)
             at, placed = placed, placed + count
         windows.append(WindowRows(int(column[first]), first, count, at))
     starts, ends = (pa.chunked_array(kept, pa.binary()) for kept in chunks)
@@ -256,7 +262,8 @@ def _intervals(
 
 def _coded(column: pa.ChunkedArray) -> tuple[list[bytes | None], npt.NDArray[np.int32]]:
     """Return the distinct values of a column, null included, and the index of each row's value."""
-    encoded = pc.dictionary_encode(column).unify_dictionaries()
+    # Arrow gives all chunks of a column the one final dictionary, in order of appearance.
+    encoded = pc.dictionary_encode(column)
     values: list[bytes | None] = encoded.chunk(0).dictionary.to_pylist()
     codes = np.empty(len(column), dtype=np.int32)
     at = 0

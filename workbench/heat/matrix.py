@@ -110,9 +110,12 @@ def route_matrix(load: pa.Table, series: str, *, write_weight: int = WRITE_WEIGH
     weights = _weights(series, write_weight)
     grid = build_grid(load, tuple(weights))
     total, seen = _blank(grid)
+    routes = np.empty(0, dtype=np.uint64)
+    route = np.empty(0, dtype=np.int64)
     for window, layout in grid.layouts():
         load_of, measured = _weighed(grid.table, window, weights)
-        _, route = np.unique(_routes(grid, window), return_inverse=True)
+        if not np.array_equal(mine := _routes(grid, window), routes):
+            routes, (_, route) = mine, np.unique(mine, return_inverse=True)
         of_route = np.zeros(window.count)
         np.add.at(of_route, route, np.where(measured, load_of, 0).astype(np.float64))
         chosen = layout.source[measured[layout.source]]
@@ -153,18 +156,18 @@ def quantise(
             code="levels_invalid",
             hint="give a number from 3 to 256",
         )
-    out = np.full(values.shape, LEVEL_ABSENT, dtype=np.uint8)
-    loaded = values > 0
-    out[values == 0] = LEVEL_ZERO
     if top is None:
-        top = float(values[loaded].max()) if loaded.any() else 0.0
-    if not top > 0:
-        out[loaded] = levels - 1
-        return out
+        top = float(np.fmax.reduce(values, axis=None, initial=0.0))
     reach = levels - 1 - LEVEL_LOAD
-    share = np.log1p(values[loaded]) / np.log1p(top)
-    out[loaded] = LEVEL_LOAD + np.minimum(np.floor(share * reach + 1e-9), reach).astype(np.uint8)
-    return out
+    scale = reach / np.log1p(top) if top > 0 else np.inf
+    with np.errstate(invalid="ignore"):  # 0 × infinity, where nothing has load
+        level = np.log1p(values) * scale
+    # A hair more than the exact level, so that rounding never dims the hottest cell.
+    level += LEVEL_LOAD + 1e-9
+    np.minimum(level, levels - 1, out=level)
+    level[values == 0] = LEVEL_ZERO
+    level[np.isnan(values)] = LEVEL_ABSENT
+    return level.astype(np.uint8)
 
 
 def _weights(series: str, write_weight: int) -> dict[str, int]:
@@ -310,7 +313,8 @@ def _pooled(matrix: HeatMatrix, rows_max: int, columns_max: int, join: Any) -> H
     groups = min(rows, rows_max)
     tops = np.arange(groups) * rows // groups
     bottoms = [*tops[1:], rows]
-    values = join(join(matrix.values, lows, 1), tops, 0)
+    values = matrix.values if factor == 1 else join(matrix.values, lows, 1)
+    values = values if groups == rows else join(values, tops, 0)
     hottest = np.fmax.reduce(matrix.values, axis=1, initial=-1.0)
     leads = [int(low + hottest[low:high].argmax()) for low, high in zip(tops, bottoms, strict=True)]
     return replace(

@@ -131,6 +131,14 @@ def check_table(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
             code="columns_missing",
             hint=f"it has {', '.join(table.column_names) or 'none'}",
         )
+    for field in schema:
+        nulls = table.column(field.name).null_count
+        if nulls and not field.nullable:
+            raise InvalidInput(
+                f"{what} has {nulls} nulls in the required column {field.name!r}",
+                code="null_in_required_column",
+                hint="only counters, sizes and upper bounds may be null",
+            )
     try:
         checked = table.select(schema.names).cast(schema)
         checked.validate(full=True)
@@ -142,12 +150,6 @@ def check_table(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
         ) from error
     for field in schema:
         column = checked.column(field.name)
-        if not field.nullable and column.null_count:
-            raise InvalidInput(
-                f"{what} has {column.null_count} nulls in the required column {field.name!r}",
-                code="null_in_required_column",
-                hint="only counters, sizes and upper bounds may be null",
-            )
         if field.name in {*COUNTERS, "size"} and (pc.min(column).as_py() or 0) < 0:
             raise InvalidInput(
                 f"{what} has the negative value {pc.min(column).as_py()} in {field.name!r}",

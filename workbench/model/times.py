@@ -66,7 +66,12 @@ def parse_duration_ms(text: str) -> int:
     """
     digits = text.rstrip("mshd")
     unit = text[len(digits) :] or "s"
-    if digits.isdecimal() and unit in DURATION_UNITS_MS and (value := int(digits)) > 0:
+    if (
+        digits.isascii()
+        and digits.isdecimal()
+        and unit in DURATION_UNITS_MS
+        and (value := int(digits)) > 0
+    ):
         return value * DURATION_UNITS_MS[unit]
     raise InvalidArgument(
         f"duration {text!r} is not a positive whole number with a unit",

@@ -7,9 +7,10 @@
                  time axis (UTC)   time axis
 
 Two figures use it. *Load by key* shows a measured heat matrix on a log scale. *Load of the
-owner* shows, at each key and window, the load of the whole route that owns the key, on a
-linear scale: its rows are the finest ranges that any of the two sets of routes tells apart,
-drawn equally high, so that a heavy route is a broad bright band and its parts are dark ones.
+owner* shows, at each key and window, the load of the whole route that owns the key, on a linear
+scale (on a root scale where bursts would leave the rest dark). Its rows are the finest ranges
+that any of the two sets of routes tells apart, drawn equally high, so that a heavy route is a
+broad bright band and its parts are dark ones.
 
 Places are percentages from the top left. All panels of a figure share rows, cuts and colours.
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, assert_never
 
 import numpy as np
 
@@ -28,6 +29,8 @@ from workbench.report import palette, words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy.typing as npt
 
     from workbench.heat.matrix import HeatMatrix
     from workbench.planner.replay import RouteSeries, Verification
@@ -40,12 +43,16 @@ TIME_TICKS_MAX: Final = 5
 CUT_LABEL_PERCENT: Final = 4.6
 CUT_LABELS_MAX: Final = 20
 # A beginning that all keys share is left out of labels from this length on.
-PREFIX_CHARS_MIN: Final = 7
+PREFIX_BYTES_MIN: Final = 3
 LABEL_CHARS_MAX: Final = 20
 ROUTE_LINES_MAX: Final = 100
 LEGEND_TICKS_MAX: Final = 6
+# Labels of the colour scale that would touch the last one are left out.
+LEGEND_GAP_PERCENT: Final = 13
+# A load this many times that of a busy window is a burst.
+BURST_FACTOR: Final = 3
 
-Scale = Literal["log", "linear"]
+Scale = Literal["log", "linear", "root"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +126,6 @@ class HeatFigure:
         cuts_more: How many cuts have no label.
         scale: How load becomes colour.
         top: The load that has the brightest colour.
-        clipped: Whether some load exceeds `top`.
         legend: Labels of the colour scale.
         legend_title: What the colours mean.
         absent: Whether any cell was not measured.
@@ -132,7 +138,6 @@ class HeatFigure:
     cuts_more: int
     scale: Scale
     top: float
-    clipped: bool
     legend: tuple[Tick, ...]
     legend_title: str
     absent: bool
@@ -180,7 +185,7 @@ def load_figures(
             scale="log",
             top=top,
             cuts=cuts,
-            title=f"{group[0].matrix.series} per key range in "
+            title=f"{words.clean(group[0].matrix.series)} per key range in "
             f"windows of {words.length(group[0].matrix.window_ms)}, log scale",
         )
         for group in groups
@@ -195,6 +200,8 @@ def owner_figure(verification: Verification, cuts: Sequence[Cut]) -> HeatFigure 
     if not before.loads.size or not after.loads.size:
         return None
     spans = _finest(before.spans, after.spans)
+    top = float(max(before.loads.max(), after.loads.max()))
+    scale: Scale = "root" if _is_bursty(before, top) else "linear"
     panels: list[HeatPanel] = []
     for name, title, series in (
         ("heat-before", "Before: routes as they were", before),
@@ -220,11 +227,11 @@ def owner_figure(verification: Verification, cuts: Sequence[Cut]) -> HeatFigure 
         )
     return _figure(
         panels,
-        scale="linear",
-        top=_burst_top(before),
+        scale=scale,
+        top=top,
         cuts=cuts,
         title=f"load of the route that owns the key, in windows of "
-        f"{words.length(before.window_ms)}, linear scale",
+        f"{words.length(before.window_ms)}, {scale} scale",
     )
 
 
@@ -233,36 +240,43 @@ def legend_ticks(scale: Scale, top: float) -> tuple[Tick, ...]:
 
     The first is the least load of the scale, the last is `top`.
     """
-    from workbench.heat.matrix import quantise  # noqa: PLC0415
-
     if top <= 0:
         return ()
-    if scale == "linear":
-        values = np.array([top * part / 4 for part in range(1, 5)])
-        levels = palette.linear_levels(values, top)
-    else:
+    if scale == "log":
         decades = 10.0 ** np.arange(0, max(int(np.floor(np.log10(max(top, 1)))), 0) + 1)
-        kept = decades[:: -(-len(decades) // (LEGEND_TICKS_MAX - 1))]
-        kept = kept[kept < top * 0.6] if len(kept) > 1 else kept[kept < top]
-        values = np.array([*kept, top])
-        levels = quantise(values.reshape(1, -1), levels=palette.LEVELS, top=top)[0]
+        values = np.array([*decades[:: -(-len(decades) // (LEGEND_TICKS_MAX - 1))], top])
+    else:
+        parts = np.arange(1, 5) / 4
+        values = top * (parts if scale == "linear" else parts**2)
+    levels = _levels(values.reshape(1, -1), scale, top)[0]
     reach = palette.LEVELS - 1 - palette.LEVEL_LOAD
+    places = [
+        100 * (max(int(level), palette.LEVEL_LOAD) - palette.LEVEL_LOAD) / reach for level in levels
+    ]
     return tuple(
-        Tick(
-            100 * (max(int(level), palette.LEVEL_LOAD) - palette.LEVEL_LOAD) / reach,
-            words.compact(float(value)),
-        )
-        for value, level in zip(values, levels, strict=True)
+        Tick(at, words.compact(float(value)))
+        for index, (value, at) in enumerate(zip(values, places, strict=True))
+        if index == len(values) - 1 or at <= 100 - LEGEND_GAP_PERCENT
     )
 
 
-def levels_of(matrix: HeatMatrix, scale: Scale, top: float) -> np.ndarray:
-    """Return the colour level of every cell, uint8, in the matrix's shape."""
+def levels_of(matrix: HeatMatrix, scale: Scale, top: float) -> npt.NDArray[np.uint8]:
+    """Return the colour level of every cell, in the matrix's shape."""
+    return _levels(matrix.values, scale, top)
+
+
+def _levels(values: npt.NDArray[np.float64], scale: Scale, top: float) -> npt.NDArray[np.uint8]:
     from workbench.heat.matrix import quantise  # noqa: PLC0415
 
-    if scale == "linear":
-        return palette.linear_levels(matrix.values, top)
-    return quantise(matrix.values, levels=palette.LEVELS, top=top)
+    match scale:
+        case "linear":
+            return palette.linear_levels(values, top)
+        case "root":
+            return palette.linear_levels(np.sqrt(values), np.sqrt(top))
+        case "log":
+            return quantise(values, levels=palette.LEVELS, top=top)
+        case _:
+            assert_never(scale)
 
 
 def _load_panel(name: str, title: str, drawn: HeatMatrix, full: HeatMatrix) -> HeatPanel:
@@ -293,42 +307,41 @@ def _figure(
     return HeatFigure(
         panels=tuple(panels),
         keys=_key_axis(spans, prefix),
-        key_prefix=prefix,
+        key_prefix=printable_key(prefix) if prefix else "",
         cuts=marks[:CUT_LABELS_MAX],
         cuts_more=max(len(marks) - CUT_LABELS_MAX, 0),
         scale=scale,
         top=top,
-        clipped=any(bool(np.nanmax(np.nan_to_num(each)) > top) for each in values),
         legend=legend_ticks(scale, top),
         legend_title=title,
         absent=any(bool(np.isnan(each).any()) for each in values),
     )
 
 
-def _shared_prefix(keys: Sequence[bytes]) -> str:
-    """Return the beginning that all shown keys share, where leaving it out is worth it."""
-    shown = [printable_key(key) for key in keys if key]
-    low, high = min(shown, default=""), max(shown, default="")
+def _shared_prefix(keys: Sequence[bytes]) -> bytes:
+    """Return the bytes with which all keys begin, where leaving them out is worth it."""
+    shown = [key for key in keys if key]
+    low, high = min(shown, default=b""), max(shown, default=b"")
     shared = 0
     while shared < min(len(low), len(high)) and low[shared] == high[shared]:
         shared += 1
-    return low[:shared] if len(shown) > 1 and shared >= PREFIX_CHARS_MIN else ""
+    return low[:shared] if len(shown) > 1 and shared >= PREFIX_BYTES_MIN else b""
 
 
-def _without(text: str, prefix: str) -> str:
-    """Return a key's text for a label: without the shared prefix, and cut where still long."""
-    if prefix and text.startswith(prefix):
-        text = f"…{text[len(prefix) :]}"
+def _label(key: bytes, prefix: bytes) -> str:
+    """Return a key for a label: without the shared prefix, and cut where still long."""
+    rest = key.removeprefix(prefix)
+    text = f"…{printable_key(rest)}" if prefix and key and rest else words.key_text(key)
     return words.short(text, LABEL_CHARS_MAX)
 
 
-def _key_axis(spans: Sequence[Span], prefix: str) -> tuple[Tick, ...]:
+def _key_axis(spans: Sequence[Span], prefix: bytes) -> tuple[Tick, ...]:
     """Return labels at the upper edge of evenly chosen rows, the first row's included."""
     step = max(-(-len(spans) // KEY_TICKS_MAX), 1)
-    texts = [words.key_text(span.start) for span in spans[::step]]
+    starts = [span.start for span in spans[::step]]
     return tuple(
-        Tick(100 * index * step / len(spans), _without(text, prefix), text)
-        for index, text in enumerate(texts)
+        Tick(100 * index * step / len(spans), _label(start, prefix), words.key_text(start))
+        for index, start in enumerate(starts)
     )
 
 
@@ -339,17 +352,17 @@ def _time_axis(matrix: HeatMatrix) -> tuple[Tick, ...]:
     )
 
 
-def _cut_marks(spans: Sequence[Span], cuts: Sequence[Cut], prefix: str) -> tuple[CutMark, ...]:
+def _cut_marks(spans: Sequence[Span], cuts: Sequence[Cut], prefix: bytes) -> tuple[CutMark, ...]:
     """Return the cuts top to bottom, numbered as the plan's actions, with labels kept apart."""
     numbered = sorted(
-        (100 * place(spans, cut.key) / len(spans), cut.number, cut.key) for cut in cuts
+        (100 * place(spans, cut.key) / len(spans), cut.key, cut.number) for cut in cuts
     )
     shown = numbered[:CUT_LABELS_MAX]
     places = _apart([at for at, *_ in shown])
     labels = [*places, *(at for at, *_ in numbered[CUT_LABELS_MAX:])]
     return tuple(
-        CutMark(at, label_at, number, printable_key(key), _without(printable_key(key), prefix))
-        for (at, number, key), label_at in zip(numbered, labels, strict=True)
+        CutMark(at, label_at, number, printable_key(key), _label(key, prefix))
+        for (at, key, number), label_at in zip(numbered, labels, strict=True)
     )
 
 
@@ -400,15 +413,11 @@ def _owner_matrix(series: RouteSeries, spans: Sequence[Span]) -> HeatMatrix:
     )
 
 
-def _burst_top(before: RouteSeries) -> float:
-    """Return the load that is brightest: the heaviest route in all but the wildest windows.
-
-    One burst must not turn everything else dark, so the top is the 95th percentile of the
-    heaviest load per window; brighter cells are clipped, and the legend says so.
-    """
+def _is_bursty(before: RouteSeries, top: float) -> bool:
+    """Tell whether a few windows are so wild that a linear scale leaves all others dark."""
     heaviest = before.loads.max(axis=0)
     busy = heaviest[heaviest > 0]
-    return float(np.percentile(busy, 95)) if busy.size else 0.0
+    return bool(busy.size) and top > BURST_FACTOR * float(np.percentile(busy, 90))
 
 
 def _top(matrix: HeatMatrix) -> float:

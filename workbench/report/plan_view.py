@@ -172,11 +172,16 @@ def _action_row(number: int, action: Action) -> ActionRow:
         parent=words.whole(parent),
         left=f"{words.whole(seen.left_load)} ({share_of(seen.left_load, parent)})",
         right=f"{words.whole(seen.right_load)} ({share_of(seen.right_load, parent)})",
-        left_percent=100 * seen.left_load / parent if parent else 50.0,
+        left_percent=_bar(seen.left_load, parent) if parent else 50.0,
         bottleneck_before=words.whole(seen.bottleneck_before),
         bottleneck_after=words.whole(seen.bottleneck_after),
         reasons=tuple(words.clean(reason) for reason in action.reasons[:REASONS_MAX]),
     )
+
+
+def _bar(load: float, scale: float) -> float:
+    """Return the width of a bar in percent; a document's numbers may be anything."""
+    return min(max(100 * load / scale, 0.0), 100.0)
 
 
 def _why_nothing(plan: Plan) -> str:
@@ -217,7 +222,7 @@ def _bound(plan: Plan) -> Bound:
                 name,
                 words.whole(load),
                 share_of(load, plan.total_load),
-                100 * load / scale,
+                _bar(load, scale),
                 role,
                 meaning,
             )

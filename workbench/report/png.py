@@ -232,9 +232,9 @@ def _draw_time_axis(
 ) -> None:
     y = layout.top + layout.height
     for column, text in words.time_ticks(matrix.times, max(layout.width // 110, 1)):
-        x = layout.left + column * layout.cell_width
+        x = layout.left + round(column * layout.cell_width)
         draw.line((x, y, x, y + TICK - 1), FAINT)
-        draw.text((x, y + TICK + 2), text, INK, font, anchor="la" if column == 0 else "ma")
+        draw.text((x, y + TICK + 2), text, INK, font, anchor="la" if column < 1 else "ma")
     if matrix.times:
         until = matrix.times[-1] + timedelta(milliseconds=matrix.window_ms)
         window = f"windows of {words.length(matrix.window_ms)}"

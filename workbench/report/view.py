@@ -19,13 +19,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from workbench.errors import WorkbenchError
 from workbench.model.plan import ActionKind
-from workbench.model.times import rfc3339
+from workbench.model.times import parse_time, rfc3339
 from workbench.report import words
 from workbench.report.charts import (
     Axis,
@@ -76,7 +78,7 @@ class ReportInputs:
         heat: Load by key and time in the plan's window.
         heat_after: The same in the replayed window, with the same rows.
         verification: The forecast beside what came; None before that.
-        approval: `by` and `at`; None where the plan is not approved.
+        approval: `by`, `at`, and `actions` where only some; None where not approved.
         made_at: When the report was made.
         version: Of the workbench.
     """
@@ -209,13 +211,21 @@ def _facts(inputs: ReportInputs) -> tuple[tuple[str, str], ...]:
         ("Plan", plan.plan_id),
         (
             "Approval",
-            "not approved"
-            if approval is None
-            else f"{words.clean(approval.get('by', 'unknown'))}, "
-            f"{words.clean(approval.get('at', 'time unknown'))}",
+            "not approved" if approval is None else ", ".join(_approval_words(approval)),
         ),
     ]
     return tuple(facts)
+
+
+def _approval_words(approval: Mapping[str, str]) -> list[str]:
+    """Return who approved, when, and how much of the plan where that was recorded."""
+    at = approval.get("at", "time unknown")
+    with suppress(WorkbenchError):
+        at = words.instant(parse_time(at))
+    said = [approval.get("by", "unknown"), at]
+    if "actions" in approval:
+        said.append(f"{approval['actions']} actions")
+    return [words.clean(each) for each in said]
 
 
 def _headline(plan: Plan, verification: Verification | None, cluster: str) -> Headline:
@@ -223,7 +233,7 @@ def _headline(plan: Plan, verification: Verification | None, cluster: str) -> He
     hottest = max(plan.routes_before, key=lambda route: route.load, default=None)
     note = words.plural(routes, "route")
     if hottest is not None and routes > 1:
-        note = f"{note}; hottest {words.short(words.span_text(hottest.span), 48)}"
+        note = f"{note}; the hottest from {words.short(words.key_text(hottest.span.start), 30)}"
     figures = [Figure("before", "Before", words.percent(plan.max_share_before), note)]
     if plan.actions:
         figures.append(
@@ -360,6 +370,7 @@ def _compared(plan: Plan, seen: Verification, cuts: Sequence[Cut]) -> Compared:
     top = max(top, plan.max_share_after)
     columns = max(len(line.values) for line in lines)
     ticks = words.time_ticks(seen.before.times[::step], TIME_TICKS_MAX)
+    length = words.length(seen.before.window_ms)
     pooled = "" if step == 1 else f"; each step is the highest of {step} windows"
     return Compared(
         heat=owner_figure(seen, cuts),
@@ -368,13 +379,14 @@ def _compared(plan: Plan, seen: Verification, cuts: Sequence[Cut]) -> Compared:
             label="Hottest route's share of the load in each window. Over all windows: before "
             f"{words.percent(seen.before.max_share)}, after {words.percent(seen.after.max_share)}, "
             f"forecast {words.percent(seen.forecast_share)}.",
-            x=Axis(float(max(columns, 1)), tuple((float(c), t) for c, t in ticks), "time, UTC"),
+            x=Axis(float(max(columns, 1)), tuple(ticks), "time, UTC"),
             y=axis(top, "share", lambda share: f"{share * 100:.3g}%"),
             lines=lines,
             marks=(Mark(seen.forecast_share, "forecast"),),
         ),
-        share_note=f"Windows of {words.length(seen.before.window_ms)}{pooled}. The forecast is about "
-        "the whole time; bursts lift the share of single windows.",
+        share_note=f"Windows of {length}{pooled}. The forecast is about "
+        f"the whole time, in which it is {words.percent(seen.before.max_share)} before and "
+        f"{words.percent(seen.after.max_share)} after; bursts lift the share of single windows.",
         share_table=_share_table(seen),
     )
 

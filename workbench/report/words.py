@@ -118,36 +118,40 @@ def length(milliseconds: float) -> str:
     return f"{milliseconds:.3g}{NBSP}ms"
 
 
-def time_ticks(times: Sequence[datetime], ticks_max: int) -> list[tuple[int, str]]:
-    """Return at most `ticks_max` columns to label and the labels, at round times where possible.
+def time_ticks(times: Sequence[datetime], ticks_max: int) -> list[tuple[float, str]]:
+    """Return at most `ticks_max` places to label, in columns, and the labels, at round times.
 
     A label carries the day where the times span more than one.
+
+    Args:
+        times: Starts of windows, evenly spaced, ascending.
+        ticks_max: At least 1.
     """
-    if not times or ticks_max < 1:
+    if not times:
         return []
     first, last = times[0].astimezone(UTC), times[-1].astimezone(UTC)
+    window_s = (times[1] - times[0]).total_seconds() if len(times) > 1 else 1.0
     span_s = (last - first).total_seconds()
     step_s = next(
-        (step for step in _STEPS_S if span_s / step <= ticks_max - 1),
-        max(math.ceil(span_s / max(ticks_max, 1)), 1),
+        (step for step in _STEPS_S if span_s < step * ticks_max and step >= window_s),
+        math.ceil((span_s + 1) / ticks_max),
     )
     pattern = "%H:%M:%S" if step_s < 60 else "%H:%M"
-    if step_s >= 86_400:
+    if step_s >= _STEPS_S[-1]:
+        pattern = "%Y-%m-%d"
+    elif step_s >= 86_400:
         pattern = "%m-%d"
     elif first.date() != last.date():
         pattern = "%m-%d %H:%M"
-    ticks: list[tuple[int, str]] = []
-    column = 0
     midnight = first.replace(hour=0, minute=0, second=0, microsecond=0)
-    due = midnight + timedelta(
-        seconds=math.ceil((first - midnight).total_seconds() / step_s) * step_s
-    )
-    while due <= last and len(ticks) < ticks_max:
-        while times[column] < due:
-            column += 1
-        ticks.append((column, due.strftime(pattern)))
-        due += timedelta(seconds=step_s)
-    return ticks or [(0, first.strftime("%H:%M:%S"))]
+    after_midnight_s = (first - midnight).total_seconds()
+    due_s = math.ceil(after_midnight_s / step_s) * step_s - after_midnight_s
+    ticks: list[tuple[float, str]] = []
+    while due_s <= span_s and len(ticks) < ticks_max:
+        label = (first + timedelta(seconds=due_s)).strftime(pattern)
+        ticks.append((due_s / window_s, label))
+        due_s += step_s
+    return ticks or [(0.0, first.strftime("%H:%M:%S"))]
 
 
 _STEPS_S: Final = (

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Final
 
+from workbench.catalog.audit import Audit, audit
 from workbench.catalog.catalog import Catalog
 from workbench.errors import InvalidArgument, NotFound, WorkbenchError
 from workbench.ports.connector import ENTRY_POINT_GROUP
@@ -21,6 +22,7 @@ from workbench.stores.open import open_store
 
 if TYPE_CHECKING:
     from workbench.ports.connector import RouteSource
+    from workbench.ports.object_store import ObjectStore
 
 DEFAULT_CATALOG: Final = "./.workbench/catalog"
 
@@ -55,15 +57,7 @@ def open_catalog(url: str) -> Catalog:
         NotFound: there is none; readers never create one.
         Corruption: a record is damaged; nothing is loaded.
     """
-    try:
-        store = open_store(url, create=False)
-    except NotFound as error:
-        raise NotFound(
-            f"there is no catalog at {url}",
-            code="catalog_absent",
-            hint="create one with `workbench collect` or `workbench catalog init`, "
-            "or name another with --catalog",
-        ) from error
+    store = _existing_store(url)
     return Catalog.open(store, clock=SystemClock(), rng=SystemRng(), writer=_writer())
 
 
@@ -71,6 +65,11 @@ def create_catalog(url: str) -> Catalog:
     """Create a catalog at `url`; AlreadyExists where there is one."""
     store = open_store(url, create=True)
     return Catalog.create(store, clock=SystemClock(), rng=SystemRng(), writer=_writer())
+
+
+def audit_catalog(url: str) -> Audit:
+    """Check every record and object of the catalog at `url`, also of one that does not open."""
+    return audit(_existing_store(url))
 
 
 def open_or_create_catalog(url: str) -> Catalog:
@@ -111,6 +110,18 @@ def connectors() -> list[ConnectorInfo]:
         ConnectorInfo(entry.name, entry.value, _problem(entry))
         for entry in sorted(entry_points(group=ENTRY_POINT_GROUP))
     ]
+
+
+def _existing_store(url: str) -> ObjectStore:
+    try:
+        return open_store(url, create=False)
+    except NotFound as error:
+        raise NotFound(
+            f"there is no catalog at {url}",
+            code="catalog_absent",
+            hint="create one with `workbench collect` or `workbench catalog init`, "
+            "or name another with --catalog",
+        ) from error
 
 
 def _problem(entry: EntryPoint) -> str | None:

@@ -128,7 +128,8 @@ def decode_op(
         InvalidInput: a value is not in `operations`; case and outer blanks do not matter.
     """
     texts = column.cast(pa.string()) if not _is_bytes(column.type) else _text(column, "op", name)
-    encoded = pc.dictionary_encode(texts).unify_dictionaries()
+    # Arrow gives all chunks of a column the one final dictionary, in order of appearance.
+    encoded = pc.dictionary_encode(texts)
     if encoded.num_chunks == 0:
         return pa.chunked_array([], pa.string()), 0
     meanings: list[str] = []

@@ -172,7 +172,8 @@ def _check_cells(windows: int, buckets: int, window_ms: int) -> None:
 
 
 def _keyspace(accesses: pa.Table) -> _Keyspace:
-    encoded = pc.dictionary_encode(accesses.column("key")).unify_dictionaries()
+    # Arrow gives all chunks of a column the one final dictionary, in order of appearance.
+    encoded = pc.dictionary_encode(accesses.column("key"))
     if not encoded.num_chunks:
         return _Keyspace([], np.empty(0, dtype=np.int64))
     distinct = encoded.chunk(0).dictionary

@@ -1,0 +1,652 @@
+"""The seed contract line by line, and what the catalog gives back."""
+
+from __future__ import annotations
+
+import dataclasses
+import decimal
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from unit.test_catalog_faults import START, ManualClock, create, numbers, reopen
+
+from workbench.catalog import parquet
+from workbench.catalog.anchor import encode_anchor
+from workbench.catalog.catalog import Registration, Write
+from workbench.catalog.layout import FORMAT_KEY, log_key
+from workbench.catalog.record import WRITE_BYTES_MAX
+from workbench.errors import (
+    AlreadyExists,
+    Corruption,
+    FingerprintConflict,
+    InvalidArgument,
+    InvalidInput,
+    NotFound,
+)
+from workbench.model.manifest import Manifest, ObjectRef, dataset_id_of, schema_fingerprint
+from workbench.stores.local import LocalStore
+from workbench.stores.memory import MemoryStore
+
+SHA = "0123456789abcdef" * 4
+REF = ObjectRef("data/x/part.parquet", 10, SHA)
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request, tmp_path):
+    return LocalStore(tmp_path / "root", create=True) if request.param == "local" else MemoryStore()
+
+
+@pytest.fixture
+def catalog(store):
+    return create(store)
+
+
+def keys(store, prefix=""):
+    return store.list_after(prefix)
+
+
+# --- create and open -------------------------------------------------------------------------
+
+
+def test_created_catalog_is_one_object_and_opens_with_the_same_uuid(store):
+    catalog = create(store)
+    assert keys(store) == [FORMAT_KEY]
+    assert (catalog.seq, catalog.list()) == (0, [])
+    assert catalog.store is store
+    opened = reopen(store)
+    assert (opened.uuid, opened.seq) == (catalog.uuid, 0)
+
+
+def test_second_create_is_refused_and_changes_nothing(store):
+    create(store)
+    before = store.get(FORMAT_KEY)
+    with pytest.raises(AlreadyExists) as caught:
+        create(store, seed=5)
+    assert caught.value.code == "catalog_exists"
+    assert store.url in caught.value.message
+    assert store.get(FORMAT_KEY) == before
+
+
+def test_opening_nothing_names_the_place_and_the_way_out(store):
+    with pytest.raises(NotFound) as caught:
+        reopen(store)
+    assert caught.value.code == "catalog_absent"
+    assert store.url in caught.value.message
+    assert caught.value.hint == "workbench collect or workbench catalog init creates one"
+    assert keys(store) == []
+
+
+def test_other_format_version_is_refused_with_both_versions_named(store):
+    store.put_if_absent(FORMAT_KEY, encode_anchor(uuid.UUID(int=1), version=7))
+    with pytest.raises(InvalidInput) as caught:
+        reopen(store)
+    assert caught.value.code == "catalog_format_unsupported"
+    assert "version 7" in caught.value.message
+    assert "version 1" in caught.value.message
+
+
+def test_other_id_namespace_is_refused(store):
+    store.put_if_absent(FORMAT_KEY, encode_anchor(uuid.UUID(int=1), namespace=uuid.UUID(int=2)))
+    with pytest.raises(InvalidInput) as caught:
+        reopen(store)
+    assert caught.value.code == "catalog_namespace_unsupported"
+
+
+@pytest.mark.parametrize("writer", ["", "x" * 257, "\ud800"])
+def test_writer_that_no_record_can_carry_is_refused(writer):
+    with pytest.raises(InvalidArgument) as caught:
+        create(MemoryStore(), writer=writer)
+    assert caught.value.code == "writer_invalid"
+
+
+# --- the seed contract ------------------------------------------------------------------------
+
+
+def test_dataset_id_is_uuid5_of_the_name_on_any_machine(catalog):
+    [registered] = catalog.register([Registration("load/windows", "f1", (REF,))])
+    namespace = uuid.UUID("a8f3c1d2-4e5b-5a6c-9d8e-7f0a1b2c3d4e")
+    assert registered.manifest.dataset_id == uuid.uuid5(namespace, "load/windows")
+
+
+def test_new_name_is_created_with_existing_false(catalog):
+    [registered] = catalog.register([Registration("a", "f1", (REF,), 3, {"unit": "ms"})])
+    assert (registered.existing, registered.written) == (False, True)
+    manifest = registered.manifest
+    assert manifest == catalog.get("a")
+    assert manifest.created_at == manifest.updated_at
+    assert (manifest.objects, manifest.row_count) == ((REF,), 3)
+    assert manifest.properties == {"unit": "ms"}
+    assert catalog.seq == 1
+
+
+def test_same_fingerprint_reuses_the_id_replaces_objects_and_bumps_updated_at(catalog):
+    [first] = catalog.register([Registration("a", "f1", (REF,), 3)])
+    other = ObjectRef("data/y", 20, None)
+    [second] = catalog.register([Registration("a", "f1", (other,), 4)])
+    assert (second.existing, second.written) == (True, True)
+    assert second.manifest.dataset_id == first.manifest.dataset_id
+    assert second.manifest.created_at == first.manifest.created_at
+    assert second.manifest.updated_at > first.manifest.updated_at
+    assert (second.manifest.objects, second.manifest.row_count) == ((other,), 4)
+    assert catalog.get("a") == second.manifest
+
+
+def test_other_fingerprint_conflicts_names_both_and_changes_nothing(catalog, store):
+    catalog.register([Registration("a", "f1", (REF,))])
+    before = (catalog.list(), keys(store), catalog.seq)
+    with pytest.raises(FingerprintConflict) as caught:
+        catalog.register([Registration("b", "f1", (REF,)), Registration("a", "f2", (REF,))])
+    assert (caught.value.registered, caught.value.offered) == ("f1", "f2")
+    assert "'f1'" in caught.value.message
+    assert "'f2'" in caught.value.message
+    assert (catalog.list(), keys(store), catalog.seq) == before
+
+
+HOSTILE_NAMES = [
+    "",
+    "../x",
+    "a/../b",
+    "/a",
+    "a/",
+    "a//b",
+    ".",
+    "a\0b",
+    "a'b",
+    'a"b',
+    "'; DROP TABLE x; --",
+    "a b",
+    "a\n",
+    "ä",
+    "\ud800",
+    "x" * 257,
+    "x" * 10_000,
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_hostile_name_is_refused_before_anything_is_written(catalog, store, name):
+    before = keys(store)
+    for call in (
+        lambda: catalog.register([Registration(name, "f", (REF,))]),
+        lambda: catalog.commit([Write(name, numbers(1))]),
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            call()
+        assert caught.value.code == "name_invalid"
+        assert len(caught.value.message) < 500
+    assert keys(store) == before
+    with pytest.raises(NotFound) as absent:
+        catalog.get(name)
+    assert len(str(absent.value)) < 500
+
+
+def test_names_at_the_edge_are_accepted(catalog, store):
+    names = ["x" * 256, "-", "_._", "a/b/c", "...", "A.b-C_9"]
+    catalog.commit([Write(name, numbers(1)) for name in names])
+    assert [manifest.name for manifest in catalog.list()] == sorted(names)
+    assert not any("x" * 10 in key for key in keys(store)), "names never become keys"
+
+
+@pytest.mark.parametrize(
+    ("registration", "code"),
+    [
+        (Registration("a", "", (REF,)), "fingerprint_invalid"),
+        (Registration("a", "\ud800", (REF,)), "fingerprint_invalid"),
+        (Registration("a", "f", (ObjectRef("../x", 1),)), "object_key_invalid"),
+        (Registration("a", "f", (ObjectRef("x", -1),)), "object_ref_invalid"),
+        (Registration("a", "f", (ObjectRef("x", 1, "F" * 64),)), "object_ref_invalid"),
+        (Registration("a", "f", (REF,), -1), "row_count_invalid"),
+        (Registration("a", "f", (REF,), 1, {"k": "\udfff"}), "property_invalid"),
+        (Registration("a", "f", (REF,), 1, {"k": 3}), "property_invalid"),
+    ],
+)
+def test_registration_that_cannot_be_stored_is_invalid_input(catalog, registration, code):
+    with pytest.raises(InvalidInput) as caught:
+        catalog.register([Registration("good", "f", ()), registration])
+    assert caught.value.code == code
+    assert catalog.list() == []
+
+
+def test_batch_that_names_a_dataset_twice_is_refused(catalog, store):
+    for call in (
+        lambda: catalog.register([Registration("a", "f", ())] * 2),
+        lambda: catalog.commit([Write("a", numbers(1)), Write("a", numbers(2), "append")]),
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            call()
+        assert caught.value.code == "dataset_twice_in_batch"
+    assert keys(store) == [FORMAT_KEY]
+
+
+def test_empty_batch_writes_nothing(catalog, store):
+    assert catalog.register([]) == []
+    assert catalog.commit([]) == []
+    assert keys(store) == [FORMAT_KEY]
+
+
+def test_returned_values_cannot_alias_the_registry(catalog):
+    mine = {"unit": "ms"}
+    [registered] = catalog.register([Registration("a", "f", (REF,), None, mine)])
+    mine["unit"] = "changed"
+    for manifest in (registered.manifest, catalog.get("a"), catalog.list()[0]):
+        manifest.properties["unit"] = "changed"
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            manifest.name = "b"
+    assert catalog.get("a").properties == {"unit": "ms"}
+    catalog.list().clear()
+    assert len(catalog.list()) == 1
+    assert dataclasses.asdict(catalog.get("a"))["properties"] == {"unit": "ms"}
+
+
+def test_list_is_sorted_by_name_and_filtered_by_prefix(catalog):
+    names = ["b/2", "a", "b/10", "b", "c"]
+    catalog.register([Registration(name, "f", ()) for name in names])
+    assert [m.name for m in catalog.list()] == ["a", "b", "b/10", "b/2", "c"]
+    assert [m.name for m in catalog.list("b/")] == ["b/10", "b/2"]
+    assert catalog.list("nothing") == []
+
+
+def test_absent_dataset_hints_at_close_names_or_at_the_listing(catalog):
+    catalog.register([Registration("load/windows", "f", ())])
+    with pytest.raises(NotFound) as caught:
+        catalog.get("load/window")
+    assert caught.value.code == "dataset_absent"
+    assert "load/windows" in caught.value.hint
+    with pytest.raises(NotFound) as caught:
+        catalog.get("something-else")
+    assert "workbench catalog ls" in caught.value.hint
+
+
+def test_batch_of_many_is_one_record(catalog, store):
+    answers = catalog.register([Registration(f"d/{n}", "f", (REF,)) for n in range(1000)])
+    assert catalog.seq == 1
+    assert keys(store) == [FORMAT_KEY, log_key(1)]
+    assert len(answers) == 1000
+    assert len(store.get(log_key(1))) < WRITE_BYTES_MAX
+
+
+def test_record_over_the_limit_is_refused_and_nothing_is_left(catalog, store):
+    big = "".join(uuid.UUID(int=n * 7919**9 % 2**128).hex for n in range(70_000))
+    with pytest.raises(InvalidInput) as caught:
+        catalog.commit([Write("a", numbers(1), properties={"big": big})])
+    assert caught.value.code == "record_too_large"
+    assert str(WRITE_BYTES_MAX) in caught.value.message
+    assert keys(store) == [FORMAT_KEY]
+
+
+# --- idempotency and time ---------------------------------------------------------------------
+
+
+def test_same_registration_again_writes_no_record(catalog, store):
+    registration = Registration("a", "f", (REF,), 3, {"unit": "ms"})
+    [first] = catalog.register([registration])
+    before = keys(store)
+    [second] = catalog.register([registration])
+    assert (second.existing, second.written) == (True, False)
+    assert second.manifest == first.manifest
+    assert keys(store) == before
+
+
+@pytest.mark.parametrize(
+    ("registered", "offered", "same"),
+    [
+        (ObjectRef("k1", 1, SHA), ObjectRef("k2", 1, SHA), True),
+        (ObjectRef("k1", 1, SHA), ObjectRef("k1", 1, "f" * 64), False),
+        (ObjectRef("k1", 1, SHA), ObjectRef("k1", 2, SHA), False),
+        (ObjectRef("k1", 1, None), ObjectRef("k1", 1, SHA), True),
+        (ObjectRef("k1", 1, None), ObjectRef("k2", 1, SHA), False),
+        (ObjectRef("k1", 1, None), ObjectRef("k1", 1, None), True),
+        (ObjectRef("k1", 1, None), ObjectRef("k1", 2, None), False),
+    ],
+)
+def test_objects_are_the_same_by_content_where_known_else_by_key(
+    catalog, registered, offered, same
+):
+    catalog.register([Registration("a", "f", (registered,))])
+    [again] = catalog.register([Registration("a", "f", (offered,))])
+    assert again.written is not same
+
+
+def test_changed_properties_or_a_corrected_count_are_written(catalog):
+    catalog.register([Registration("a", "f", (REF,), None, {"unit": "ms"})])
+    assert catalog.register([Registration("a", "f", (REF,), None, {"unit": "s"})])[0].written
+    assert catalog.register([Registration("a", "f", (REF,), 5, {"unit": "s"})])[0].written
+    assert not catalog.register([Registration("a", "f", (REF,), None, {"unit": "s"})])[0].written
+    assert catalog.get("a").row_count == 5
+
+
+def test_batch_writes_only_the_datasets_that_changed(catalog, store):
+    catalog.commit([Write("a", numbers(1)), Write("b", numbers(2))])
+    before = keys(store, "data/")
+    a, b = catalog.commit([Write("a", numbers(1)), Write("b", numbers(3))])
+    assert (a.written, b.written) == (False, True)
+    assert len(keys(store, "data/")) == len(before) + 1
+
+
+def test_clock_that_runs_backwards_never_makes_an_update_before_the_creation(store):
+    clock = ManualClock(step_seconds=-3600)
+    catalog = create(store, clock=clock)
+    for count in range(4):
+        [answer] = catalog.register([Registration("a", "f", (REF,), count)])
+        assert answer.manifest.updated_at >= answer.manifest.created_at
+        assert answer.manifest.updated_at == START - timedelta(hours=1)
+    assert reopen(store).get("a") == catalog.get("a")
+
+
+def test_times_are_kept_to_the_microsecond_in_utc(store):
+    create(store).register([Registration("a", "f", ())])
+    created_at = reopen(store).get("a").created_at
+    assert created_at == START + timedelta(seconds=1)
+    assert created_at.tzinfo is UTC
+
+
+# --- rows -------------------------------------------------------------------------------------
+
+
+WIDE_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.binary(), nullable=False),
+        pa.field("at", pa.timestamp("us", "UTC"), nullable=False),
+        pa.field("reads", pa.uint64()),
+        pa.field("small", pa.int8()),
+        pa.field("share", pa.float64(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("long", pa.large_string()),
+        pa.field("hash", pa.binary(4)),
+        pa.field("day", pa.date32()),
+        pa.field("cost", pa.decimal128(12, 3)),
+        pa.field("flag", pa.bool_()),
+        pa.field("keys", pa.list_(pa.field("item", pa.binary(), nullable=False))),
+        pa.field("span", pa.struct([pa.field("start", pa.binary(), nullable=False), ("end", "i8")])),
+        pa.field("kind", pa.dictionary(pa.int32(), pa.string())),
+    ],
+    metadata={"source": "test"},
+)
+
+
+def wide_table() -> pa.Table:
+    row = {
+        "key": b"\0\xff",
+        "at": datetime(2026, 5, 6, 7, 8, 9, 123456, tzinfo=UTC),
+        "reads": 2**64 - 1,
+        "small": -128,
+        "share": 0.25,
+        "label": "é\0",
+        "long": "x",
+        "hash": b"abcd",
+        "day": datetime(2026, 5, 6, tzinfo=UTC).date(),
+        "cost": decimal.Decimal("1.500"),
+        "flag": True,
+        "keys": [b"a", b""],
+        "span": {"start": b"", "end": None},
+        "kind": "hot",
+    }
+    empty = {f.name: None if f.nullable else row[f.name] for f in WIDE_SCHEMA}
+    return pa.Table.from_pylist([row, empty, row], schema=WIDE_SCHEMA)
+
+
+def test_rows_come_back_with_the_exact_schema_that_was_written(catalog, store):
+    table = wide_table()
+    catalog.commit([Write("wide", table)])
+    for opened in (catalog, reopen(store)):
+        for back in (opened.read("wide"), opened.dataset("wide").to_table()):
+            assert back.equals(table)
+            assert back.schema.equals(table.schema, check_metadata=True)
+            assert schema_fingerprint(back.schema) == opened.get("wide").schema_fingerprint
+    assert catalog.get("wide").row_count == 3
+
+
+def test_what_was_read_can_be_written_again_as_the_same(catalog):
+    catalog.commit([Write("wide", wide_table())])
+    assert not catalog.commit([Write("wide", catalog.read("wide"))])[0].written
+
+
+def test_table_without_rows_keeps_its_schema(catalog):
+    catalog.commit([Write("empty", WIDE_SCHEMA.empty_table())])
+    assert catalog.read("empty").equals(WIDE_SCHEMA.empty_table())
+    assert catalog.dataset("empty").to_table().schema.equals(WIDE_SCHEMA)
+    assert catalog.get("empty").row_count == 0
+
+
+def test_same_rows_in_other_chunks_are_the_same_bytes():
+    table = pa.table({"n": list(range(1000)), "s": [str(n) for n in range(1000)]})
+    chunked = pa.concat_tables([table.slice(0, 7), table.slice(7, 500), table.slice(507)])
+    assert parquet.encode_parts("a", table, {}) == parquet.encode_parts("a", chunked, {})
+
+
+def test_collecting_the_same_twice_adds_no_record_and_no_object(catalog, store):
+    writes = [Write("a", wide_table(), properties={"unit": "ms"}), Write("b", numbers(1))]
+    assert [answer.written for answer in catalog.commit(writes)] == [True, True]
+    before = keys(store)
+    for again in (catalog, reopen(store)):
+        assert [answer.written for answer in again.commit(writes)] == [False, False]
+    assert keys(store) == before
+
+
+def test_append_adds_rows_counts_them_and_lays_properties_over(catalog):
+    catalog.commit([Write("a", numbers(1, 2), properties={"x": "1", "y": "1"})])
+    [answer] = catalog.commit([Write("a", numbers(3), "append", {"y": "2"})])
+    assert (answer.existing, answer.written) == (True, True)
+    assert answer.manifest.row_count == 3
+    assert answer.manifest.properties == {"x": "1", "y": "2"}
+    assert catalog.read("a")["n"].to_pylist() == [1, 2, 3]
+    assert catalog.dataset("a").to_table()["n"].to_pylist() == [1, 2, 3]
+
+
+def test_append_of_the_same_rows_is_an_append(catalog):
+    for _ in range(3):
+        assert catalog.commit([Write("a", numbers(1), "append")])[0].written
+    assert catalog.read("a")["n"].to_pylist() == [1, 1, 1]
+
+
+def test_append_of_no_rows_writes_nothing(catalog, store):
+    catalog.commit([Write("a", numbers(1))])
+    before = keys(store)
+    assert not catalog.commit([Write("a", numbers(), "append")])[0].written
+    assert keys(store) == before
+
+
+def test_append_to_a_dataset_of_unknown_count_leaves_it_unknown(catalog):
+    fingerprint = schema_fingerprint(numbers(1).schema)
+    catalog.register([Registration("a", fingerprint, (REF,))])
+    [answer] = catalog.commit([Write("a", numbers(1), "append")])
+    assert answer.manifest.row_count is None
+
+
+def test_append_uploads_parts_that_differ_in_metadata_and_reads_them(catalog):
+    catalog.commit([Write("a", numbers(1), parquet_metadata={"at": "1"})])
+    catalog.commit([Write("a", numbers(2), "append", parquet_metadata={"at": "2"})])
+    assert catalog.read("a")["n"].to_pylist() == [1, 2]
+    assert catalog.dataset("a").to_table()["n"].to_pylist() == [1, 2]
+
+
+def test_replace_puts_rows_in_the_place_of_the_old_ones(catalog):
+    catalog.commit([Write("a", numbers(1, 2))])
+    catalog.commit([Write("a", numbers(3))])
+    assert catalog.read("a")["n"].to_pylist() == [3]
+
+
+@pytest.mark.parametrize("mode", ["replace", "append"])
+def test_rows_of_another_schema_conflict_and_nothing_is_uploaded(catalog, store, mode):
+    catalog.commit([Write("a", numbers(1))])
+    before = keys(store)
+    with pytest.raises(FingerprintConflict):
+        catalog.commit([Write("b", numbers(1)), Write("a", pa.table({"n": ["x"]}), mode)])
+    assert keys(store) == before
+    assert [m.name for m in catalog.list()] == ["a"]
+
+
+def test_unknown_mode_is_refused(catalog):
+    with pytest.raises(InvalidArgument) as caught:
+        catalog.commit([Write("a", numbers(1), "merge")])
+    assert caught.value.code == "write_mode_unknown"
+
+
+@pytest.mark.parametrize(
+    ("table", "code"),
+    [
+        (pa.table({}), "table_columns_invalid"),
+        (pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"]), "table_columns_invalid"),
+        (pa.table({"t": pa.array([1], pa.timestamp("s"))}), "schema_not_kept"),
+        (pa.table({"d": pa.array([1], pa.date64())}), "schema_not_kept"),
+        (pa.table({"i": pa.array([(1, 2, 3)], pa.month_day_nano_interval())}), "table_type_unsupported"),
+    ],
+)
+def test_table_that_would_not_come_back_as_it_is_is_refused(catalog, store, table, code):
+    with pytest.raises(InvalidInput) as caught:
+        catalog.commit([Write("bad", table)])
+    assert caught.value.code == code
+    assert "'bad'" in caught.value.message
+    assert keys(store) == [FORMAT_KEY]
+
+
+def test_data_files_are_zstd_checksummed_and_in_row_groups_of_128k(catalog, store):
+    rows = 300_000
+    catalog.commit([Write("a", pa.table({"n": pa.array(range(rows), pa.int32())}))])
+    [ref] = catalog.get("a").objects
+    assert ref.key.startswith(f"data/{dataset_id_of('a')}/")
+    assert ref.key.endswith("/part-00000.parquet")
+    metadata = pq.read_metadata(pa.BufferReader(store.get(ref.key)))
+    assert metadata.row_group(0).column(0).compression == "ZSTD"
+    sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    assert sizes == [131_072, 131_072, rows - 262_144]
+
+
+def test_large_table_is_split_at_row_groups_and_reads_back_in_order(catalog, store, monkeypatch):
+    monkeypatch.setattr(parquet, "ROW_GROUP_ROWS", 10)
+    table = pa.table({"n": pa.array(range(95), pa.int64())})
+    parts = parquet.encode_parts("a", table, {}, part_bytes=table.nbytes // 3)
+    assert [pq.read_metadata(pa.BufferReader(part)).num_rows for part in parts] == [30, 30, 30, 5]
+    monkeypatch.setattr(parquet.encode_parts, "__kwdefaults__", {"part_bytes": table.nbytes // 3})
+    catalog.commit([Write("a", table)])
+    refs = catalog.get("a").objects
+    assert [ref.key[-18:] for ref in refs] == [f"part-{n:05d}.parquet" for n in range(4)]
+    assert catalog.read("a").equals(table)
+    assert catalog.dataset("a").to_table().equals(table)
+    assert not catalog.commit([Write("a", table)])[0].written
+
+
+def test_parquet_metadata_travels_in_the_data_file(catalog):
+    catalog.commit([Write("a", numbers(1), parquet_metadata={"unit": "µs"})])
+    assert catalog.read("a").schema.metadata == {b"unit": "µs".encode()}
+    assert catalog.dataset("a").schema.metadata == {b"unit": "µs".encode()}
+
+
+def test_dataset_pushes_filters_and_projections_down(catalog):
+    catalog.commit([Write("a", pa.table({"n": list(range(100)), "m": list(range(100))}))])
+    found = catalog.dataset("a").to_table(columns=["m"], filter=ds.field("n") == 42)
+    assert found.to_pydict() == {"m": [42]}
+
+
+def test_dataset_registered_without_objects_has_nothing_to_read(catalog):
+    catalog.register([Registration("a", "f", ())])
+    for read in (catalog.read, catalog.dataset):
+        with pytest.raises(InvalidInput) as caught:
+            read("a")
+        assert caught.value.code == "dataset_without_objects"
+    with pytest.raises(NotFound):
+        catalog.read("b")
+
+
+# --- objects that changed -----------------------------------------------------------------------
+
+
+def replace_object(store, key, data):
+    store.delete(key)
+    if data is not None:
+        store.put_if_absent(key, data)
+
+
+@pytest.mark.parametrize(
+    ("change", "read_code", "dataset_code"),
+    [
+        (lambda _: None, "object_missing", "object_missing"),
+        (lambda data: data[:-1], "object_size_mismatch", "object_size_mismatch"),
+        (lambda data: data + b"x", "object_size_mismatch", "object_size_mismatch"),
+        (lambda data: data[:-9] + b"\xff" + data[-8:], "object_hash_mismatch", None),
+        (lambda data: bytes(len(data)), "object_hash_mismatch", "object_unreadable"),
+    ],
+)
+def test_changed_object_is_corruption_with_its_key(
+    catalog, store, change, read_code, dataset_code
+):
+    catalog.commit([Write("a", numbers(*range(100)))])
+    [ref] = catalog.get("a").objects
+    replace_object(store, ref.key, change(store.get(ref.key)))
+    with pytest.raises(Corruption) as caught:
+        catalog.read("a")
+    assert caught.value.code == read_code
+    assert ref.key in caught.value.message
+    if dataset_code:
+        with pytest.raises(Corruption) as caught:
+            catalog.dataset("a")
+        assert caught.value.code == dataset_code
+        assert ref.key in caught.value.message
+    [problem] = catalog.verify()
+    assert problem.key == ref.key
+    assert problem.reason
+
+
+def test_flipped_page_byte_fails_the_scan_of_a_dataset(catalog, store):
+    table = pa.table({"n": pa.array([n * 2654435761 % 2**32 for n in range(5000)], pa.uint32())})
+    catalog.commit([Write("a", table)])
+    [ref] = catalog.get("a").objects
+    data = bytearray(store.get(ref.key))
+    data[len(data) // 2] ^= 1
+    replace_object(store, ref.key, bytes(data))
+    with pytest.raises(OSError, match="CRC checksum"):
+        catalog.dataset("a").to_table()
+
+
+def test_object_that_is_no_parquet_is_unreadable(catalog, store):
+    store.put_if_absent("data/junk", b"junk")
+    catalog.register([Registration("a", "f", (ObjectRef("data/junk", 4),))])
+    for read in (catalog.read, catalog.dataset):
+        with pytest.raises(Corruption) as caught:
+            read("a")
+        assert caught.value.code == "object_unreadable"
+        assert "data/junk" in caught.value.message
+
+
+# --- rehydration --------------------------------------------------------------------------------
+
+
+def test_catalog_deleted_from_memory_rehydrates_equal(catalog, store):
+    catalog.commit([Write("a", wide_table(), properties={"unit": "ms", "é": "\0"})])
+    catalog.commit([Write("b", numbers(1)), Write("a", wide_table(), "append")])
+    catalog.register([Registration("c", "any text\n☃", (ObjectRef("k", 5), REF), None)])
+    before, seq, identity = catalog.list(), catalog.seq, catalog.uuid
+    del catalog
+    again = reopen(store)
+    assert (again.list(), again.seq, again.uuid) == (before, seq, identity)
+    assert all(isinstance(manifest, Manifest) for manifest in before)
+    assert again.read("a").num_rows == 6
+
+
+def test_local_and_memory_catalogs_are_byte_for_byte_equal(tmp_path):
+    stores = [LocalStore(tmp_path / "x", create=True), MemoryStore()]
+    for one in stores:
+        catalog = create(one, clock=ManualClock())
+        catalog.commit([Write("a", wide_table()), Write("b", numbers(1))])
+        catalog.commit([Write("b", numbers(2), "append")])
+    local, memory = ({key: one.get(key) for key in keys(one)} for one in stores)
+    assert local == memory
+    assert reopen(stores[0]).list() == reopen(stores[1]).list()
+
+
+def test_refresh_sees_what_another_process_committed(catalog, store):
+    other = reopen(store)
+    assert other.refresh() == 0
+    catalog.commit([Write("a", numbers(1))])
+    catalog.commit([Write("b", numbers(1))])
+    assert other.list() == []
+    assert other.refresh() == 2
+    assert other.list() == catalog.list()
+
+
+def test_verify_of_a_sound_catalog_finds_nothing(catalog):
+    catalog.commit([Write("a", wide_table()), Write("b", numbers())])
+    assert catalog.verify() == []
