@@ -6,17 +6,22 @@ WORKBENCH := $(BIN)/workbench
 TRACE_ARGS := $(if $(TRACE),--trace $(TRACE),)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-runtime demo test test-slow check format bench lock screenshots clean
+.PHONY: help python-is-new-enough install install-runtime demo test test-slow check format bench lock screenshots clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 # The stamp is a copy of what was installed, compared by content: a checkout that only
 # touches times installs nothing.
-install: ## Install everything that tests and checks need, into .venv
+python-is-new-enough:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "the workbench needs Python 3.11 or newer, $(PYTHON) is older;" \
+	    "name another: make PYTHON=python3.12 ..." >&2; exit 1; }
+
+install: python-is-new-enough ## Install everything that tests and checks need, into .venv
 	@$(PYTHON) tools/install.py --venv $(VENV) --lock requirements/dev.lock
 
-install-runtime:
+install-runtime: python-is-new-enough
 	@$(PYTHON) tools/install.py --venv $(VENV) --lock requirements/runtime.lock
 
 demo: install-runtime ## Run the main job end to end; TRACE=FILE for a trace of your own

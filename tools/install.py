@@ -1,7 +1,7 @@
 """Bring `.venv` to the state that a lock file describes; do nothing when it is there already.
 
 The stamp holds what was installed (lock and project metadata, by content, with the Python that
-installed them). `dev.lock` contains `runtime.lock`, so a development environment also serves
+installed them): editing lint settings installs nothing. `dev.lock` contains `runtime.lock`, so a development environment also serves
 whoever asks for the runtime.
 
 Runs on the bare interpreter, before anything is installed: the standard library only.
@@ -13,27 +13,28 @@ import argparse
 import hashlib
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
-
-PYTHON_MIN = (3, 11)
 
 
 def fingerprint(lock: Path) -> str:
     """Return the SHA-256 of everything an installation depends on."""
-    digest = hashlib.sha256(repr((sys.version_info[:2], str(Path.cwd()))).encode())
-    for path in (lock, Path("pyproject.toml")):
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+    settings = tomllib.loads(Path("pyproject.toml").read_text())
+    project = [settings[table] for table in ("build-system", "project")]
+    identity = (sys.version_info[:2], str(Path.cwd()), project, settings["tool"]["hatch"])
+    return hashlib.sha256(repr(identity).encode() + lock.read_bytes()).hexdigest()
 
 
 def is_current(environment: Path, lock: Path) -> bool:
     """Tell whether the environment already holds this lock, or the larger one of developers."""
-    locks = {lock, lock.with_name("dev.lock")}
-    return any(
-        (stamp := stamp_of(environment, each)).exists() and stamp.read_text() == fingerprint(each)
-        for each in locks
-    )
+    return any(holds(environment, each) for each in (lock, lock.with_name("dev.lock")))
+
+
+def holds(environment: Path, lock: Path) -> bool:
+    """Tell whether the environment was installed from this lock as it is now."""
+    stamp = stamp_of(environment, lock)
+    return stamp.exists() and stamp.read_text() == fingerprint(lock)
 
 
 def stamp_of(environment: Path, lock: Path) -> Path:
@@ -42,13 +43,17 @@ def stamp_of(environment: Path, lock: Path) -> Path:
 
 
 def install(environment: Path, lock: Path) -> None:
-    """Create the environment where it is missing, install the lock, then the project itself."""
+    """Install the lock, then the project itself.
+
+    An environment that holds the runtime's lock is added to; any other is made anew, so that
+    nothing is left over from an older lock.
+    """
+    python = environment / "bin" / "python"
+    if not holds(environment, lock.with_name("runtime.lock")):
+        print(f"creating {environment}", file=sys.stderr)
+        venv.create(environment, with_pip=True, clear=True)
     for old in environment.glob(".installed-*"):
         old.unlink()
-    python = environment / "bin" / "python"
-    if not python.exists():
-        print(f"creating {environment}", file=sys.stderr)
-        venv.create(environment, with_pip=True)
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     print(f"installing {lock} (hashes checked)", file=sys.stderr)
     subprocess.run([*pip, "--require-hashes", "-r", str(lock)], check=True)
@@ -58,13 +63,6 @@ def install(environment: Path, lock: Path) -> None:
 
 def main() -> int:
     """Parse the command line and install what is missing."""
-    if sys.version_info < PYTHON_MIN:
-        print(
-            f"Python {sys.version.split()[0]} is too old: the workbench needs 3.11 or newer; "
-            "name one with `make PYTHON=python3.12 …`",
-            file=sys.stderr,
-        )
-        return 1
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--venv", type=Path, required=True)
     parser.add_argument("--lock", type=Path, required=True)

@@ -118,9 +118,14 @@ class Unchecked(Seal):
 def test_without_the_hash_check_the_same_sweep_misses_many_changes(monkeypatch):
     monkeypatch.setattr(record_module, "RECORD_SEAL", Unchecked(RECORD_SEAL.marker))
     monkeypatch.setattr(anchor_module, "FORMAT_SEAL", Unchecked(FORMAT_SEAL.marker))
-    for data, decode in DECODERS.values():
-        counts = outcomes(data, decode, lambda position: [1 << position % 8])
-        assert counts["missed"] > len(data) // 20, "the sweep would not see a missing check"
+    # Only over the texts that the footer carries: elsewhere a changed Parquet file, once the
+    # hash does not stop it, can make pyarrow abort the process.
+    for (data, decode), first in zip(DECODERS.values(), (b"workbench.format", b"{"), strict=True):
+        start, end = data.find(first), data.rfind(b"sha256") + 80
+        counts = outcomes(
+            data, decode, lambda position: [1] if start <= position < end else []  # noqa: B023
+        )
+        assert counts["missed"] > (end - start) // 5, "the sweep would not see a missing check"
 
 
 @given(

@@ -129,7 +129,7 @@ class Schedule:
 
 
 @given(seed=st.integers(0, 2**32), writers=st.integers(2, 3), rate=st.sampled_from([0.05, 0.25]))
-@settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 def test_no_schedule_loses_doubles_or_halves_a_commit(seed, writers, rate):
     schedule = Schedule(seed, writers=writers, fault_rate=rate)
     schedule.run(commits=8)

@@ -149,7 +149,12 @@ def _sealed_parquet(record: Record) -> bytes:
     table = pa.Table.from_pylist([_row(entry) for entry in record.entries], schema=SCHEMA)
     sink = io.BytesIO()
     with pq.ParquetWriter(
-        sink, SCHEMA, compression="zstd", store_schema=False, write_page_checksum=True
+        sink,
+        SCHEMA,
+        compression="zstd",
+        store_schema=False,
+        write_statistics=False,
+        write_page_checksum=True,
     ) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata(footer)

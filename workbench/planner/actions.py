@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from workbench.model.keys import Span
 from workbench.model.plan import Action, ActionKind, Evidence, RouteLoad
 from workbench.model.routes import next_route_id
+from workbench.planner.words import share_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,11 +122,12 @@ def _split(  # noqa: PLR0913, PLR0917 - one call; all of it goes into one value
 ) -> Action:
     relief = evidence.bottleneck_before - evidence.bottleneck_after
     shares = (
-        f"route {parent.route_id} carries {evidence.parent_load / total:.1%} of the load; its "
-        f"children carry {evidence.left_load / total:.1%} and {evidence.right_load / total:.1%}"
+        f"route {parent.route_id} carries {share_text(evidence.parent_load, total)} of the load; "
+        f"its children carry {share_text(evidence.left_load, total)} and "
+        f"{share_text(evidence.right_load, total)}"
     )
     effect = (
-        f"the hottest route falls by {relief / total:.1%} of the load"
+        f"the hottest route falls by {share_text(relief, total)} of the load"
         if relief
         else "lowers the hottest route together with the splits that follow"
     )

@@ -36,6 +36,7 @@ from workbench.planner.partition import (
     pareto,
     segments_of,
 )
+from workbench.planner.words import share_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -236,7 +237,7 @@ def _reason(
     route: RouteDescriptor, index: int, segments: Segments, given: PlanInput, best: int
 ) -> str:
     load, total = segments.loads[index], segments.total
-    share = f"{load / total:.1%} of the load"
+    share = f"{share_text(load, total)} of the load"
     if route.state is not RouteState.ACTIVE:
         return f"its state is {route.state}; only ACTIVE routes are split"
     if index in segments.fixed:
@@ -244,8 +245,9 @@ def _reason(
     if load == 0:
         return "it has no load"
     if load <= best:
-        return f"it carries {share}, and the hottest route cannot fall below {best / total:.1%}" + (
-            _one_atom(segments, index, given.atoms.kind)
+        return (
+            f"it carries {share}, and the hottest route cannot fall below {share_text(best, total)}"
+            + (_one_atom(segments, index, given.atoms.kind))
         )
     if given.limits.max_splits == 0:
         return f"it carries {share}, and no splits are allowed"
@@ -262,7 +264,7 @@ def _one_atom(segments: Segments, index: int, kind: str) -> str:
     heaviest = max(segments.prefix[i + 1] - segments.prefix[i] for i in range(low, high))
     if heaviest * 2 <= segments.loads[index]:
         return ""
-    share = f"{heaviest / segments.total:.1%}"
+    share = share_text(heaviest, segments.total)
     if kind == "key":
         return f"; one key alone carries {share} and cannot be split"
     return f"; one bucket alone carries {share}, finer evidence could tell more"
