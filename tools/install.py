@@ -1,8 +1,8 @@
 """Bring `.venv` to the state that a lock file describes; do nothing when it is there already.
 
 The stamp holds what was installed (lock and project metadata, by content, with the Python that
-installed them): editing lint settings installs nothing. `dev.lock` contains `runtime.lock`, so a development environment also serves
-whoever asks for the runtime.
+installed them): editing lint settings installs nothing. `dev.lock` contains `runtime.lock`, so
+a development environment also serves whoever asks for the runtime.
 
 Runs on the bare interpreter, before anything is installed: the standard library only.
 """

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from workbench.catalog.catalog import Catalog, Write
@@ -49,7 +50,6 @@ from workbench.stores.local import LocalStore
 class Killed(LocalStore):
     def put_if_absent(self, key, data):
         if "/log/" in key:
-            real = os.link
             os.link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         return super().put_if_absent(key, data)
 
@@ -120,7 +120,7 @@ def test_four_processes_appending_to_one_dataset_lose_and_double_nothing(root):
 
 
 def test_writer_killed_inside_its_commit_leaves_the_catalog_as_it_was(root):
-    opened(root).commit([Write("shared", opened_table(1))])
+    opened(root).commit([Write("shared", table_of(1))])
     before = opened(root).list()
     process = start(KILLED, root)
     _, errors = process.communicate(timeout=60)
@@ -131,11 +131,9 @@ def test_writer_killed_inside_its_commit_leaves_the_catalog_as_it_was(root):
     assert catalog.verify() == []
     assert [path.name for path in (root / TEMPORARY).iterdir()], "its temporary file stays"
     assert LocalStore(root, create=False).list_after(LOG_PREFIX) == [log_key(1)]
-    catalog.commit([Write("shared", opened_table(2), mode="append")])
+    catalog.commit([Write("shared", table_of(2), mode="append")])
     assert opened(root).read("shared")["n"].to_pylist() == [1, 2]
 
 
-def opened_table(value: int):
-    import pyarrow as pa
-
+def table_of(value: int):
     return pa.table({"n": [value]})

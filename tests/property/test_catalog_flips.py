@@ -49,7 +49,10 @@ def make_record(writer="host/1", fingerprint="f" * 64, properties=(("unit", "ms"
 
 RECORD = encode_record(make_record())
 FORMAT = encode_anchor(uuid.UUID(int=3))
-DECODERS = {"record": (RECORD, lambda data: decode_record(data, "k")), "format": (FORMAT, decode_anchor)}
+DECODERS = {
+    "record": (RECORD, lambda data: decode_record(data, "k")),
+    "format": (FORMAT, decode_anchor),
+}
 
 
 def outcomes(data, decode, masks) -> Counter[str]:
@@ -123,7 +126,9 @@ def test_without_the_hash_check_the_same_sweep_misses_many_changes(monkeypatch):
     for (data, decode), first in zip(DECODERS.values(), (b"workbench.format", b"{"), strict=True):
         start, end = data.find(first), data.rfind(b"sha256") + 80
         counts = outcomes(
-            data, decode, lambda position: [1] if start <= position < end else []  # noqa: B023
+            data,
+            decode,
+            lambda position: [1] if start <= position < end else [],  # noqa: B023
         )
         assert counts["missed"] > (end - start) // 5, "the sweep would not see a missing check"
 

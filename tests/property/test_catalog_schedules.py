@@ -185,7 +185,7 @@ def test_planted_offer_without_rebase_is_found(monkeypatch):
         find_a_schedule_that_fails()
 
 
-# --- the registry against a dict ----------------------------------------------------------------------
+# --- the registry against a dict
 
 
 NAMES = st.sampled_from(["a", "b", "c/d", "c/e"])

@@ -62,7 +62,7 @@ def interleave(store, *actions):
     store.fault = before
 
 
-# --- races --------------------------------------------------------------------------------------
+# --- races
 
 
 def test_loser_of_a_race_rebases_and_both_appends_are_kept(inner):
@@ -138,9 +138,7 @@ def test_writer_that_always_loses_gives_up_as_busy_after_a_bounded_number_of_nap
     one, store = writer_on(inner, clock=clock)
     other = reopen(inner, seed=8)
     count = iter(range(1000))
-    interleave(
-        store, *[lambda: other.register([Registration("x", "f", (), next(count))])] * 100
-    )
+    interleave(store, *[lambda: other.register([Registration("x", "f", (), next(count))])] * 100)
     before = data_keys(inner)
     with pytest.raises(Unavailable) as caught:
         one.commit([Write("a", numbers(2), "append")])
@@ -176,7 +174,7 @@ def test_memory_is_swapped_only_after_the_record_is_in_the_store(inner):
     assert (one.seq, [m.name for m in one.list()]) == (2, ["a", "b"])
 
 
-# --- outcomes that nobody knows -------------------------------------------------------------------
+# --- outcomes that nobody knows
 
 
 @pytest.mark.parametrize(
@@ -299,7 +297,7 @@ def test_failing_read_back_is_tried_again(inner, read_fault):
     assert rows(inner) == [1, 2]
 
 
-# --- stores that refuse -----------------------------------------------------------------------------
+# --- stores that refuse
 
 
 @pytest.mark.parametrize("part", ["/log/", "data/"])
@@ -375,7 +373,7 @@ def test_store_that_stays_unavailable_is_unavailable(inner, monkeypatch):
     assert caught.value.code == "planted"
 
 
-# --- crashes ------------------------------------------------------------------------------------------
+# --- crashes
 
 
 def test_crash_between_upload_and_record_leaves_the_catalog_as_it_was(inner):
@@ -417,7 +415,7 @@ def test_crash_at_any_store_call_leaves_all_of_a_batch_or_none(inner):
     assert outcomes == {(True, ("a",)), (True, ("a", "b")), (False, ("a", "b"))}
 
 
-# --- creating --------------------------------------------------------------------------------------------
+# --- creating
 
 
 @pytest.mark.parametrize("fault", ["landed", "lost"])
@@ -450,7 +448,7 @@ def test_create_beside_orphaned_records_is_corruption(inner):
         assert FORMAT_KEY in caught.value.message
 
 
-# --- how many requests ----------------------------------------------------------------------------------
+# --- how many requests
 
 
 def test_commit_costs_one_probe_one_upload_and_one_put(inner):

@@ -1,4 +1,4 @@
-"""Records that are broken, missing, swapped or foreign: an error with key and reason, no half load."""
+"""Broken, missing, swapped or foreign records: an error with key and reason, no half load."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def opened_at(store, seq):
     return catalog
 
 
-# --- one broken object of the log ------------------------------------------------------------------
+# --- one broken object of the log
 
 
 @pytest.mark.parametrize("seq", range(1, RECORDS + 1))
@@ -130,9 +130,7 @@ def test_swapped_records_are_found(store):
 def test_record_copied_under_the_next_number_is_found(store):
     opened = reopen(store)
     put(store, log_key(RECORDS + 1), store.get(log_key(RECORDS)))
-    expect(
-        store, log_key(RECORDS + 1), "record_chain_broken", f"record {RECORDS}", opened=opened
-    )
+    expect(store, log_key(RECORDS + 1), "record_chain_broken", f"record {RECORDS}", opened=opened)
 
 
 def test_rewritten_record_breaks_the_chain_at_its_successor(store):
@@ -222,7 +220,7 @@ def test_record_that_declares_too_much_is_refused_before_it_is_unpacked(store, m
     expect(store, log_key(1), "record_corrupt", "declares")
 
 
-# --- rows that make no sense, in records that are sealed well --------------------------------------
+# --- rows that make no sense, in records that are sealed well
 
 
 def reseal(data, change):
@@ -339,7 +337,7 @@ def test_tombstone_removes_the_dataset_and_its_name_is_free_for_another_fingerpr
     assert reopen(store).list() == catalog.list()
 
 
-# --- FORMAT ----------------------------------------------------------------------------------------
+# --- FORMAT
 
 
 @pytest.mark.parametrize(
@@ -379,7 +377,7 @@ def test_audit_of_another_format_version_is_refused(store):
         audit(store)
 
 
-# --- audit -------------------------------------------------------------------------------------------
+# --- audit
 
 
 def test_audit_counts_what_it_looked_at(store):
@@ -418,7 +416,7 @@ def test_object_of_unknown_hash_is_checked_by_size_alone(store):
     assert [p.key for p in audit(store).problems] == ["data/plain"]
 
 
-# --- keys ----------------------------------------------------------------------------------------------
+# --- keys
 
 
 def test_log_keys_sort_as_numbers_do_and_read_back():

@@ -58,11 +58,29 @@ class Crash(BaseException):
     """The process ends here."""
 
 
+def timeout() -> OutcomeUnknown:
+    return OutcomeUnknown("timeout", code="planted")
+
+
+ERRORS = {
+    "crash": Crash,
+    "crash_after": Crash,
+    "lost": timeout,
+    "landed": timeout,
+    "delayed": timeout,
+    "landed_storage": lambda: Storage("broken pipe", code="planted"),
+    "failed": lambda: Storage("input/output error", code="planted"),
+    "full": lambda: Storage("no space left", code="store_full"),
+    "unavailable": lambda: Unavailable("503", code="planted"),
+}
+EFFECTIVE = {None, "landed", "landed_storage", "landed_false", "crash_after", "truncated"}
+
+
 class FaultyStore:
     """A store whose calls go wrong as `fault(operation, key)` says.
 
-    Faults: `lost` and `landed` (OutcomeUnknown, without and with effect), `delayed` (OutcomeUnknown,
-    takes effect before a later call), `landed_storage` and `failed` (Storage), `full`,
+    Faults: `lost` and `landed` (OutcomeUnknown, without and with effect), `delayed`
+    (OutcomeUnknown, takes effect at `land`), `landed_storage` and `failed` (Storage), `full`,
     `unavailable`, `landed_false` (has effect, says False), `truncated` (get), `crash` and
     `crash_after`. `before` runs ahead of every call: other writers interleave there.
     """
@@ -108,38 +126,17 @@ class FaultyStore:
     def _call(self, operation: str, key: str, run, data: bytes = b""):
         self.before()
         self.calls.append((operation, key))
-        match self.fault(operation, key):
-            case None:
-                return run()
-            case "crash":
-                raise Crash
-            case "crash_after":
-                run()
-                raise Crash
-            case "lost":
-                raise OutcomeUnknown("timeout", code="planted")
-            case "landed":
-                run()
-                raise OutcomeUnknown("timeout", code="planted")
-            case "delayed":
-                self.pending.append((key, data))
-                raise OutcomeUnknown("timeout", code="planted")
-            case "landed_storage":
-                run()
-                raise Storage("broken pipe", code="planted")
-            case "failed":
-                raise Storage("input/output error", code="planted")
-            case "full":
-                raise Storage("no space left", code="store_full")
-            case "unavailable":
-                raise Unavailable("503", code="planted")
-            case "landed_false":
-                run()
-                return False
-            case "truncated":
-                return run()[:-1]
-            case other:
-                raise AssertionError(other)
+        fault = self.fault(operation, key)
+        if fault in EFFECTIVE:
+            answer = run()
+        if fault == "delayed":
+            self.pending.append((key, data))
+        if fault in ERRORS:
+            planted = ERRORS[fault]()
+            raise planted
+        if fault == "landed_false":
+            return False
+        return answer[:-1] if fault == "truncated" else answer
 
 
 def once(operation: str, part: str, *faults: str) -> Callable[[str, str], str | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -18,9 +18,6 @@ from workbench.stores import local
 from workbench.stores.local import TEMPORARY, LocalStore
 from workbench.stores.memory import MemoryStore
 from workbench.stores.open import open_store
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -213,7 +210,7 @@ def test_two_memory_stores_of_one_name_share_nothing():
     assert two.filesystem().get_file_info("k").type == pyarrow.fs.FileType.NotFound
 
 
-# --- local files ---------------------------------------------------------------------------
+# --- local files
 
 
 def test_absent_folder_is_refused_unless_it_may_be_created(tmp_path):
@@ -378,7 +375,9 @@ def test_put_syncs_the_file_before_and_the_folder_after_the_link(tmp_path, monke
     link, fsync = os.link, os.fsync
 
     def spy_fsync(descriptor):
-        steps.append(os.readlink(f"/proc/self/fd/{descriptor}").removeprefix(str(tmp_path)))
+        steps.append(
+            str(Path(f"/proc/self/fd/{descriptor}").readlink()).removeprefix(str(tmp_path))
+        )
         fsync(descriptor)
 
     def spy_link(source, target):
@@ -417,7 +416,7 @@ def test_permission_error_while_reading_is_a_storage_error(tmp_path, monkeypatch
     assert caught.value.code == "store_permission"
 
 
-# --- open_store ----------------------------------------------------------------------------
+# --- open_store
 
 
 def test_path_and_file_url_open_the_same_folder(tmp_path: Path):

@@ -119,7 +119,7 @@ def test_a_source_that_answers_in_small_parts_is_read() -> None:
 
 
 def test_columns_are_found_under_other_names() -> None:
-    data = b"ts;x,block,kind\n3,k,GET\n".replace(b";x", b"")
+    data = b"ts,block,kind\n3,k,GET\n"
     trace = read(data, columns={"time": "ts", "key": "block", "op": "kind"})
     assert rows(trace) == [(3.0, b"k", "read", None)]
     assert trace.assumptions["columns"] == "time=ts,key=block,op=kind"
@@ -185,7 +185,6 @@ def test_fractions_of_seconds_keep_their_microseconds() -> None:
         ("2026-01-01 05:00:00", 5),
         ("2026-01-01T05:00:00.000000999+02:00", 3),
         ("2026-01-01T05:00:00-0100", 6),
-        ("2026-01-01", 0),
     ],
 )
 def test_timestamps_as_text_are_utc_unless_they_name_a_zone(text: str, hour: int) -> None:

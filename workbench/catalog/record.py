@@ -259,17 +259,18 @@ def _entry(row: dict[str, Any], key: str) -> Entry:
         objects = tuple(_object(item, key) for item in row["objects"])
     except InvalidInput as error:
         raise corrupt(key, error.message) from error
-    if row["dataset_id"] != str(dataset_id_of(name)):
+    dataset_id = dataset_id_of(name)
+    if row["dataset_id"] != str(dataset_id):
         raise corrupt(
             key,
             f"gives dataset {name!r} the id {row['dataset_id']!r}, its name has the id "
-            f"{dataset_id_of(name)}",
+            f"{dataset_id}",
         )
     properties = dict(row["properties"])
     if len(properties) != len(row["properties"]):
         raise corrupt(key, f"dataset {name!r} has a property twice")
     manifest = Manifest(
-        dataset_id=dataset_id_of(name),
+        dataset_id=dataset_id,
         name=name,
         schema_fingerprint=row["schema_fingerprint"],
         objects=objects,

@@ -241,8 +241,6 @@ def _time_from_text(
         row = first_failing(text, lambda part: part.cast(pa.float64()))
         raise _bad_time(name, row, f"{text[row].as_py()[:48]!a} is not a number")
     zoned = pc.match_substring_regex(text, _ZONED)
-    # A date without time of day also ends like a zone ("-31"); it has no colon.
-    zoned = pc.and_(zoned, pc.match_substring(text, ":"))
     utc = pc.if_else(zoned, text, pc.binary_join_element_wise(text, "Z", ""))
     try:
         ticks = utc.cast(pa.timestamp("ns", "UTC")).cast(pa.int64()).to_numpy()
