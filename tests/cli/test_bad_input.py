@@ -148,24 +148,49 @@ def test_a_catalog_of_another_format_version_is_refused(
     refused(workbench, ["hot"], 1, "catalog_format_unsupported", "9", "1")
 
 
-@pytest.mark.parametrize("part", ["log", "data"])
-def test_one_flipped_byte_is_refused_with_key_and_reason(
-    workbench: Callable[..., Any], tmp_path: Path, part: str
-) -> None:
-    catalog = collected(workbench, tmp_path)
-    folder = catalog / ("_catalog/v1/log" if part == "log" else "data")
-    [victim, *_] = sorted(each for each in folder.rglob("*.parquet"))
+def flip(victim: Path) -> None:
+    """Change one bit in the middle of a file."""
     content = bytearray(victim.read_bytes())
-    content[len(content) // 2] ^= 0x01
+    content[len(content) // 3] ^= 0x01
     victim.chmod(0o644)
     victim.write_bytes(content)
+
+
+def test_one_flipped_byte_in_the_log_is_refused_with_key_and_reason(
+    workbench: Callable[..., Any], tmp_path: Path
+) -> None:
+    catalog = collected(workbench, tmp_path)
+    [victim] = (catalog / "_catalog/v1/log").glob("*.parquet")
+    flip(victim)
+    refused(workbench, ["catalog", "ls"], 1, "record_corrupt", victim.name)
     found = workbench("catalog", "verify", "--json")
     assert found.status == 1
     [problem] = found.json["problems"]
     assert problem["key"].endswith(victim.name)
     assert problem["reason"]
-    if part == "log":
-        refused(workbench, ["catalog", "ls"], 1, "record_corrupt", victim.name)
+
+
+def test_one_flipped_byte_in_the_data_gives_no_wrong_answer(
+    workbench: Callable[..., Any], tmp_path: Path
+) -> None:
+    catalog = collected(workbench, tmp_path)
+    right = workbench("plan", "--json").json["plan_id"]
+    good = {each: each.read_bytes() for each in (catalog / "data").rglob("*.parquet")}
+    assert len(good) == 4
+    codes = set()
+    for victim, content in good.items():
+        flip(victim)
+        [problem] = workbench("catalog", "verify", "--json").json["problems"]
+        assert problem["key"].endswith(str(victim.relative_to(catalog)))
+        for command in ("plan", "hot"):
+            outcome = workbench(command, "--json")
+            if outcome.status:
+                assert outcome.error["kind"] == "corruption"
+                codes.add(outcome.error["code"])
+            elif command == "plan":  # what it needs was not what was damaged
+                assert outcome.json["plan_id"] == right
+        victim.write_bytes(content)
+    assert codes == {"object_hash_mismatch", "data_unreadable"}
 
 
 def test_a_changed_plan_is_refused(workbench: Callable[..., Any], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from workbench.model.keys import Span, even_split_keys
+from workbench.model.keys import Span
 from workbench.model.routes import RouteDescriptor
 from workbench.model.tables import ACCESS, LOAD_WINDOW, check_table
 from workbench.model.times import EPOCH, to_us
@@ -65,7 +65,8 @@ def oracle(
     for window in range(first // window_ms * window_ms, last + 1, window_ms):
         for route in sorted(routes, key=lambda r: r.span.start):
             mine = sorted({row[1] for row in rows if row[1] in route.span})
-            cuts = even_split_keys(mine[0], mine[-1], parts) if mine else []
+            places = {len(mine) * part // parts for part in range(1, parts)}
+            cuts = [mine[place] for place in sorted(places) if 0 < place < len(mine)]
             ends = [*cuts, route.span.end]
             for start, end in zip([route.span.start, *cuts], ends, strict=True):
                 cell = [

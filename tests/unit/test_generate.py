@@ -184,9 +184,7 @@ def test_every_set_says_what_it_models_and_what_a_planner_must_do() -> None:
         ("zipf", 10, -1, "dataset_argument_invalid"),
     ],
 )
-def test_arguments_out_of_range_are_refused(
-    name: str, accesses: int, seed: int, code: str
-) -> None:
+def test_arguments_out_of_range_are_refused(name: str, accesses: int, seed: int, code: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         generate(name, accesses=accesses, seed=seed)
     assert caught.value.code == code

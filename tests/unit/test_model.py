@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
-from itertools import pairwise
 
 import pyarrow as pa
 import pytest
@@ -17,7 +16,6 @@ from workbench.model.keys import (
     PRINTABLE_BYTES_MAX,
     Span,
     check_key,
-    even_split_keys,
     printable_key,
 )
 from workbench.model.manifest import check_name, dataset_id_of, schema_fingerprint
@@ -66,30 +64,6 @@ def test_hostile_keys_reach_no_screen(key: bytes) -> None:
     assert "\x1b" not in text
     assert "\u202e" not in text
     assert text.isascii() or "…" in text
-
-
-@settings(max_examples=500, deadline=None)
-@given(st.binary(max_size=6), st.binary(max_size=6), st.integers(1, 40))
-def test_even_split_keys_ascend_strictly_within_their_bounds(
-    one: bytes, other: bytes, parts: int
-) -> None:
-    low, high = sorted([one, other])
-    keys = even_split_keys(low, high, parts)
-    assert len(keys) <= parts - 1
-    assert all(a < b for a, b in pairwise([low, *keys]))
-    assert all(key <= high for key in keys)
-
-
-def test_even_split_keys_are_even() -> None:
-    low, high = (0).to_bytes(8, "big"), (800).to_bytes(8, "big")
-    keys = even_split_keys(low, high, 8)
-    assert [int.from_bytes(key.ljust(8, b"\0"), "big") for key in keys] == list(
-        range(100, 800, 100)
-    )
-
-
-def test_even_split_keys_find_room_between_neighbours() -> None:
-    assert len(even_split_keys(b"a", b"b", 4)) == 3
 
 
 def test_a_span_holds_its_start_and_not_its_end() -> None:

@@ -33,13 +33,14 @@ def collected(folder: Path, name: str, *, seed: int = 5, **options: object) -> C
 
 
 def first_half(view: ClusterView, source: Source | None = None, splits: int = 5) -> Plan:
+    """A plan with the default gain from the first half of the load."""
     since, until = view.window(None, "50%")
     return plan(
         view,
         since=since,
         until=until,
         objective=OBJECTIVES["score"],
-        limits=Limits(splits, 0.05),
+        limits=Limits(splits, 0.10),
         rule=Rule(),
         source=source,
     )

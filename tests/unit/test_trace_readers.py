@@ -236,7 +236,7 @@ def test_parquet_keys_of_all_types_become_bytes(
 
 
 def test_csv_keys_by_encoding() -> None:
-    data = b"time,key\n1,10\n2,\"20\"\n3,4096\n"
+    data = b'time,key\n1,10\n2,"20"\n3,4096\n'
     assert [r[1] for r in rows(read(data))] == [b"10", b"20", b"4096"]
     assert [r[1] for r in rows(read(data, key_encoding="hex"))] == [b"\x10", b"\x20", b"\x40\x96"]
     numbers = [r[1] for r in rows(read(data, key_encoding="u64"))]

@@ -72,30 +72,3 @@ def check_key(key: bytes, what: str = "key") -> bytes:
             hint="shorten the key",
         )
     return key
-
-
-def even_split_keys(low: bytes, high: bytes, parts: int) -> list[bytes]:
-    """Return up to `parts - 1` keys that cut the key space between `low` and `high` evenly.
-
-    Keys are read as big-endian fractions behind the prefix that both share, so the cuts are
-    even by position in the key space, whatever keys exist. Fewer keys come back where the
-    space holds fewer distinct positions. The keys ascend strictly, and lie above `low` and at
-    or below `high`.
-    """
-    if parts < 1 or low > high:
-        raise ValueError(f"cannot cut [{low!r}, {high!r}] into {parts} parts")
-    prefix = 0
-    while prefix < min(len(low), len(high)) and low[prefix] == high[prefix]:
-        prefix += 1
-    width = max(len(low), len(high)) - prefix
-    bottom = int.from_bytes(low[prefix:].ljust(width, b"\0"), "big")
-    top = int.from_bytes(high[prefix:].ljust(width, b"\0"), "big")
-    if top - bottom < parts:
-        bottom, top, width = bottom << 16, top << 16, width + 2
-    keys: list[bytes] = []
-    for part in range(1, parts):
-        position = bottom + (top - bottom) * part // parts
-        key = (low[:prefix] + position.to_bytes(width, "big")).rstrip(b"\0")
-        if low < key <= high and (not keys or keys[-1] < key):
-            keys.append(key)
-    return keys

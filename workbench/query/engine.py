@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from workbench.errors import Internal
+from workbench.errors import Corruption, Internal, InvalidInput, WorkbenchError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +48,8 @@ def run(
         parameters: Every `$name` of the text, and nothing else.
 
     Raises:
+        Corruption: the data behind a dataset cannot be read.
+        InvalidInput: a sum does not fit 64 bits.
         Internal: the text does not run; it is ours, so it is our bug.
     """
     with duckdb.connect(":memory:") as connection:
@@ -58,9 +60,27 @@ def run(
         connection.execute("SET lock_configuration = true")
         try:
             return connection.sql(text, params=dict(parameters)).to_arrow_table()
-        except duckdb.Error as error:
-            raise Internal(
-                f"a query failed: {str(error).splitlines()[0]}",
-                code="query_failed",
-                hint="run again with --debug and report it",
-            ) from error
+        except (duckdb.Error, OSError) as error:
+            raise _translated(error) from error
+
+
+def _translated(error: Exception) -> WorkbenchError:
+    """Return what an error of the engine means for the caller."""
+    reason = str(error).splitlines()[0]
+    if isinstance(error, duckdb.OutOfRangeException | duckdb.ConversionException):
+        return InvalidInput(
+            f"the load cannot be summed: {reason}",
+            code="load_overflow",
+            hint="ask for a shorter time, or for another objective",
+        )
+    if isinstance(error, OSError) or "reading the stream" in reason:
+        return Corruption(
+            f"stored load cannot be read: {reason}",
+            code="data_unreadable",
+            hint="`workbench catalog verify` names the damaged object; collect it again",
+        )
+    return Internal(
+        f"a query failed: {reason}",
+        code="query_failed",
+        hint="this is a bug; run again with --debug and report it",
+    )

@@ -28,7 +28,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from workbench.errors import InvalidArgument, InvalidInput
-from workbench.model.keys import even_split_keys
 from workbench.model.routes import RouteDescriptor, check_routes, seed_routes
 from workbench.model.tables import LOAD_WINDOW, TIME
 
@@ -62,10 +61,11 @@ class _Bucket:
 
 
 def trace_routes(accesses: pa.Table, parts: int) -> tuple[RouteDescriptor, ...]:
-    """Return `parts` seed routes on group 1, even by position between the trace's outer keys.
+    """Return `parts` seed routes on group 1 that hold equally many of the trace's keys.
 
     The first route starts at the empty key, the last has no upper bound; one part is one route
-    over everything. Fewer come back where the space between the keys has fewer positions.
+    over everything. Fewer come back where the trace has fewer keys. Only which keys there are
+    counts, not how often they were accessed: load does not choose its own routes.
 
     Args:
         accesses: ACCESS schema.
@@ -82,8 +82,9 @@ def trace_routes(accesses: pa.Table, parts: int) -> tuple[RouteDescriptor, ...]:
             hint=f"give a number from 1 to {ROUTES_MAX}",
         )
     _check_not_empty(accesses)
-    outer = pc.min_max(accesses.column("key")).as_py()
-    return seed_routes(even_split_keys(outer["min"], outer["max"], parts))
+    distinct = pc.unique(accesses.column("key"))
+    ascending = distinct.take(pc.array_sort_indices(distinct))
+    return seed_routes(_even_cuts(ascending.to_pylist(), parts))
 
 
 def unrouted_accesses(accesses: pa.Table, routes: Iterable[RouteDescriptor]) -> int:
@@ -103,16 +104,16 @@ def load_windows(
 ) -> pa.Table:
     """Count accesses per bucket and window.
 
-    Buckets of a route are even by position between the smallest and the largest key that was
-    observed in it; the first starts where the route starts, the last ends where it ends. A
-    route without keys has one bucket.
+    The buckets of a route hold equally many of the keys that the trace has in it; the first
+    starts where the route starts, the last ends where it ends. A route without keys has one
+    bucket.
 
     Args:
         accesses: ACCESS schema, in any order.
         routes: Not overlapping; gaps are legal.
         cluster: Name to put into each row.
         window_ms: Length of a window, from 1.
-        buckets_per_route: From 1; fewer where the space does not allow.
+        buckets_per_route: From 1; fewer where a route has fewer keys.
 
     Returns:
         LOAD_WINDOW schema, ordered by window_start, then bucket_start.
@@ -191,11 +192,21 @@ def _buckets(keyspace: _Keyspace, routes: Sequence[RouteDescriptor], parts: int)
     for route in routes:
         low = bisect_left(keys, route.span.start)
         high = len(keys) if route.span.end is None else bisect_left(keys, route.span.end)
-        cuts = even_split_keys(keys[low], keys[high - 1], parts) if low < high else []
+        cuts = _even_cuts(keys[low:high], parts)
         starts: list[bytes] = [route.span.start, *cuts]
         ends: list[bytes | None] = [*cuts, route.span.end]
         buckets += [_Bucket(route, s, e) for s, e in zip(starts, ends, strict=True)]
     return buckets
+
+
+def _even_cuts(keys: Sequence[bytes], parts: int) -> list[bytes]:
+    """Return keys that cut ascending distinct `keys` into `parts` of equal number.
+
+    Cuts are observed keys: even by position in the key space they would leave most parts
+    empty wherever keys share an alphabet (decimal digits use 10 of 256 byte values).
+    """
+    places = sorted({len(keys) * part // parts for part in range(1, parts)} - {0, len(keys)})
+    return [keys[place] for place in places]
 
 
 def _owners(keyspace: _Keyspace, buckets: Sequence[_Bucket]) -> npt.NDArray[np.int64]:
