@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.errors import Internal, NotFound
+from workbench.errors import Corruption, Internal, InvalidInput, NotFound
 from workbench.model.keys import Span
 from workbench.model.plan import OBJECTIVES, Objective
 from workbench.model.tables import ACCESS, LOAD_WINDOW
 from workbench.query.engine import run, sql_text
 from workbench.query.load import LoadReader, Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
@@ -191,6 +196,30 @@ def test_no_text_reaches_a_file_or_changes_a_setting(text: str) -> None:
     with pytest.raises(Internal) as caught:
         run(text, {}, {})
     assert caught.value.code == "query_failed"
+
+
+def test_a_damaged_page_is_corruption_and_no_bug_of_ours(tmp_path: Path) -> None:
+    rows = [{"time": T0, "key": b"%06d" % n, "op": "read", "size": n} for n in range(50_000)]
+    path = tmp_path / "access.parquet"
+    table = pa.Table.from_pylist(rows, schema=ACCESS)
+    pq.write_table(table, path, write_page_checksum=True)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    scan = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    format_ = ds.ParquetFileFormat(default_fragment_scan_options=scan)
+    reader = LoadReader("c", {"access": ds.dataset(path, format=format_)})
+    with pytest.raises(Corruption) as caught:
+        reader.atoms(Source.ACCESS, OBJECTIVES["bytes"], T0, UNTIL)
+    assert caught.value.code == "data_unreadable"
+
+
+def test_a_sum_beyond_64_bits_is_refused() -> None:
+    rows = [{"time": T0, "key": b"k", "op": "read", "size": 2**62} for _ in range(3)]
+    reader = LoadReader("c", {"access": pa.Table.from_pylist(rows, schema=ACCESS)})
+    with pytest.raises(InvalidInput) as caught:
+        reader.atoms(Source.ACCESS, OBJECTIVES["bytes"], T0, UNTIL)
+    assert caught.value.code == "load_overflow"
 
 
 def test_values_are_bound_and_never_formatted() -> None:

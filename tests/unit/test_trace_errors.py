@@ -327,6 +327,19 @@ def test_a_failing_disk_is_not_taken_for_a_damaged_file() -> None:
             read_trace(Failing(data), "t", TraceOptions())
 
 
-def test_a_line_longer_than_a_block_does_not_decode() -> None:
+def test_a_line_longer_than_a_block_is_refused() -> None:
     data = b"time,key\n1,a\n2," + b"k" * (3 << 20) + b"\n3,c\n"
-    assert refusal(data).code == "trace_unreadable"
+    assert refusal(data).code == "trace_row_invalid"
+
+
+@pytest.mark.parametrize(
+    "data", [b'1,"a\nb"\n2,c\n', b'1,"a\n2,b\n3,c\n', b'1,a\n2,"b\n', b'1,a,\n2,"b"\n3,"c,d\n']
+)
+def test_a_quote_that_is_not_closed_swallows_no_rows(data: bytes) -> None:
+    assert refusal(b"time,key\n" + data).code == "trace_row_invalid"
+
+
+def test_quoted_cells_with_commas_and_blank_lines_are_taken() -> None:
+    data = b'time,key\n\n1,"a,b"\r\n\n2,"say ""x"""\n\n\n'
+    keys = read_trace(io.BytesIO(data), "t", TraceOptions()).accesses.column("key")
+    assert keys.to_pylist() == [b"a,b", b'say "x"']

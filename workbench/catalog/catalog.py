@@ -196,14 +196,19 @@ class Catalog:
         check_registrations([change.registration for change in changes])
         return self._run(transaction, changes, uploads)
 
-    def dataset(self, name: str) -> ds.Dataset:
+    def dataset(self, name: str, *, hashed: bool = False) -> ds.Dataset:
         """Return a pyarrow dataset that checks every page it reads.
+
+        Args:
+            name: Of the dataset.
+            hashed: Check the SHA-256 of whole objects first; page checksums leave footers out.
 
         Raises:
             NotFound: `dataset_absent`.
-            Corruption: `object_missing`, `object_size_mismatch`, with the object's key.
+            Corruption: `object_missing`, `object_size_mismatch`, `object_hash_mismatch`, with
+                the object's key.
         """
-        return open_dataset(self._store, self.get(name))
+        return open_dataset(self._store, self.get(name), hashed=hashed)
 
     def read(self, name: str) -> pa.Table:
         """Return all rows; every object's SHA-256 is checked before it is parsed.

@@ -3,6 +3,7 @@
 | way | what is read | what is checked |
 |---|---|---|
 | `open_dataset` | pages as they are asked for | size of every object; checksum of every page |
+| the same, hashed | whole objects, then pages | SHA-256 too, which alone covers the footers |
 | `read_table` | whole objects | size and SHA-256 before parsing, then every page |
 | `check_object` | whole objects, piece by piece | size and SHA-256 |
 
@@ -33,11 +34,17 @@ if TYPE_CHECKING:
 CHECK_BYTES: Final = 8 * 1024 * 1024
 
 
-def open_dataset(store: ObjectStore, manifest: Manifest) -> ds.Dataset:
+def open_dataset(store: ObjectStore, manifest: Manifest, *, hashed: bool) -> ds.Dataset:
     """Return a pyarrow dataset over the objects of `manifest`, in their order.
 
+    Args:
+        store: Where the objects are.
+        manifest: Which they are.
+        hashed: Read every object once to check its SHA-256 before it is opened.
+
     Raises:
-        Corruption: `object_missing`, `object_size_mismatch`, `object_unreadable`.
+        Corruption: `object_missing`, `object_size_mismatch`, `object_hash_mismatch`,
+            `object_unreadable`.
         InvalidInput: `dataset_without_objects`.
     """
     _check_objects(manifest)
@@ -47,6 +54,8 @@ def open_dataset(store: ObjectStore, manifest: Manifest) -> ds.Dataset:
         if info.type != pyarrow.fs.FileType.File:
             raise corrupt(ref.key, "is missing", "object_missing")
         _check_size(ref, info.size)
+        if hashed:
+            check_object(store, ref)
     options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
     try:
         return ds.dataset(

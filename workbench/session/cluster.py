@@ -121,7 +121,7 @@ def open_cluster(catalog: Catalog, name: str | None) -> ClusterView:
         )
     present = {manifest.name for manifest in catalog.list(f"{chosen}/")}
     data = {
-        source.value: catalog.dataset(f"{chosen}/{source.value}")
+        source.value: catalog.dataset(f"{chosen}/{source.value}", hashed=True)
         for source in Source
         if f"{chosen}/{source.value}" in present
     }

@@ -24,13 +24,13 @@ from workbench.errors import InvalidInput
 from workbench.traces.streams import PARQUET_MAGIC, PlainStream, truncated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 CANONICAL: Final = ("time", "key", "op", "size")
 ROWS_MAX: Final = 500_000_000
 RAW_BYTES_MAX: Final = 32 << 30
 PARQUET_BATCH_ROWS: Final = 1 << 17
-# A CSV row must fit in one block.
+# A line of CSV is no longer than a block.
 CSV_BLOCK_BYTES: Final = 1 << 20
 
 
@@ -51,24 +51,25 @@ class Raw:
 
 @dataclass(slots=True)
 class _BadRows:
-    """The CSV rows whose number of cells is wrong: the first, and whether there are more."""
+    """The CSV rows whose number of cells is wrong: the first, and how many there are."""
 
     name: str
+    rows_before: int = 0
     first: Any = None
+    first_number: int = 0
     count: int = 0
 
     def __call__(self, row: Any) -> str:  # noqa: ANN401 - pyarrow's InvalidRow
         self.count += 1
         if self.first is None:
-            self.first = row
+            self.first, self.first_number = row, self.rows_before + row.number
         # One bad row may be the cut last one; at the second the file is wrong.
         return "skip" if self.count == 1 else "error"
 
     def raise_for(self, rows_good: int) -> None:
         """Raise InvalidInput for the first bad row, told apart by whether it is the last."""
-        row = self.first
-        number = row.number - 1  # the header is row 1 of the file
-        if number > rows_good and row.actual_columns < row.expected_columns:
+        row, number = self.first, self.first_number
+        if self.count == 1 and number > rows_good and row.actual_columns < row.expected_columns:
             raise truncated(
                 self.name,
                 f"its last row {number} has {row.actual_columns} of {row.expected_columns} columns",
@@ -176,7 +177,8 @@ def read_csv(
     """Return the cells of `columns` as bytes.
 
     Args:
-        stream: CSV text with a header line, cells separated by commas.
+        stream: CSV text with a header line, cells separated by commas; a quoted cell may hold
+            commas but no line break.
         columns: Canonical name → name in the file.
         name: Of the trace, for messages.
         progress: Called with the rows read so far.
@@ -184,14 +186,66 @@ def read_csv(
     Raises:
         InvalidInput: the file is cut, or a row has another number of cells than the header.
     """
+    header = csv_header(stream.head)
+    assert header is not None, "the caller has read the header"
     wanted = list(dict.fromkeys(columns.values()))
     bad = _BadRows(name)
     batches = _Batches(name, progress)
+    # Blocks are cut here and parsed from memory. Arrow's streaming reader would call back into
+    # Python from a thread of its own, and can wait for ever when it is dropped after an error.
+    for block in _blocks(stream, name):
+        bad.rows_before = batches.rows + bad.count
+        table = _parse(block, header, wanted, bad, batches)
+        for batch in table.to_batches():
+            batches.add(batch)
+    if bad.count:
+        bad.raise_for(batches.rows)
+    table = pa.Table.from_batches(
+        batches.parts, pa.schema([(column, pa.binary()) for column in wanted])
+    )
+    return Raw(
+        _canonical(table, columns),
+        empty_is_missing=True,
+        cut_suspected=stream.last_byte not in {b"\n", b"\r", b""},
+    )
+
+
+def _blocks(stream: PlainStream, name: str) -> Iterator[bytes]:
+    """Yield the text after the header in blocks of whole lines."""
+    rest = b""
+    is_header = True
+    while part := stream.read(CSV_BLOCK_BYTES):
+        lines, end, tail = part.rpartition(b"\n")
+        if not end:
+            rest += part
+            if len(rest) > CSV_BLOCK_BYTES:
+                raise InvalidInput(
+                    f"trace {name!r} has a line of more than {CSV_BLOCK_BYTES} bytes",
+                    code="trace_row_invalid",
+                    hint="check that it is a CSV file with one access per line",
+                )
+            continue
+        block, rest = rest + lines + end, tail
+        if is_header:
+            block, is_header = block.split(b"\n", 1)[1], False
+        if block.strip(b"\r\n"):
+            yield block
+    if rest.strip(b"\r\n") and not is_header:
+        yield rest
+
+
+def _parse(
+    block: bytes, header: list[str], wanted: list[str], bad: _BadRows, batches: _Batches
+) -> pa.Table:
+    """Return the wanted cells of a block of whole lines."""
+    bad_before = bad.count
     try:
-        reader = pa_csv.open_csv(
-            stream,
+        table = pa_csv.read_csv(
+            pa.BufferReader(block),
             # Rows are numbered for error messages only when one thread parses.
-            read_options=pa_csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES),
+            read_options=pa_csv.ReadOptions(
+                use_threads=False, block_size=len(block) + 1, column_names=header
+            ),
             parse_options=pa_csv.ParseOptions(invalid_row_handler=bad),
             convert_options=pa_csv.ConvertOptions(
                 column_types=dict.fromkeys(wanted, pa.binary()),
@@ -199,23 +253,27 @@ def read_csv(
                 strings_can_be_null=False,
             ),
         )
-        for batch in reader:
-            batches.add(batch)
     except pa.ArrowInvalid as error:
         if bad.count > 1:
-            bad.raise_for(bad.first.number)
-        if "Empty CSV" in str(error):  # a header without line end
-            schema = pa.schema([(column, pa.binary()) for column in columns])
-            return Raw(schema.empty_table(), empty_is_missing=True)
-        raise _unreadable(name, batches.rows, error) from error
-    if bad.count:
-        bad.raise_for(batches.rows)
-    table = pa.Table.from_batches(batches.parts, reader.schema)
-    return Raw(
-        _canonical(table, columns),
-        empty_is_missing=True,
-        cut_suspected=stream.last_byte not in {b"\n", b"\r", b""},
-    )
+            bad.raise_for(batches.rows)
+        raise _unreadable(bad.name, batches.rows, error) from error
+    _check_quotes(block, table, table.num_rows + bad.count - bad_before, bad)
+    return table
+
+
+def _check_quotes(block: bytes, table: pa.Table, rows: int, bad: _BadRows) -> None:
+    """Raise InvalidInput where a quote joined lines, so that no row is swallowed unseen."""
+    if b'"' not in block:
+        return  # a row is a line
+    lines = sum(map(bool, block.splitlines()))
+    last = table.slice(table.num_rows - 1).to_pylist() if table.num_rows else []
+    if rows != lines or any(b"\n" in cell for row in last for cell in row.values()):
+        raise InvalidInput(
+            f"trace {bad.name!r}: {lines} lines after row {bad.rows_before} make {rows} rows; "
+            "a quote is not closed, or a cell has a line break",
+            code="trace_row_invalid",
+            hint="close the quotes; keys with line breaks go into CSV as hex, or into Parquet",
+        )
 
 
 def open_parquet(source: BinaryIO | bytes, name: str) -> pq.ParquetFile:
@@ -260,7 +318,10 @@ def read_parquet(
     batches = _Batches(name, progress)
     schema = pa.schema([file.schema_arrow.field(column) for column in columns.values()])
     try:
-        for batch in file.iter_batches(PARQUET_BATCH_ROWS, columns=sorted(wanted)):
+        # One thread: others would wait for Python to read from `source` anyway.
+        for batch in file.iter_batches(
+            PARQUET_BATCH_ROWS, columns=sorted(wanted), use_threads=False
+        ):
             batches.add(batch)
         table = pa.Table.from_batches(batches.parts) if batches.parts else schema.empty_table()
         return Raw(_canonical(table, columns), empty_is_missing=False)
