@@ -269,8 +269,8 @@ def _check_quotes(block: bytes, table: pa.Table, rows: int, bad: _BadRows) -> No
     last = table.slice(table.num_rows - 1).to_pylist() if table.num_rows else []
     if rows != lines or any(b"\n" in cell for row in last for cell in row.values()):
         raise InvalidInput(
-            f"trace {bad.name!r}: {lines} lines after row {bad.rows_before} make {rows} rows; "
-            "a quote is not closed, or a cell has a line break",
+            f"trace {bad.name!r}, after row {bad.rows_before}: a quote is not closed, or a cell "
+            "has a line break",
             code="trace_row_invalid",
             hint="close the quotes; keys with line breaks go into CSV as hex, or into Parquet",
         )
