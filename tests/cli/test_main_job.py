@@ -202,6 +202,18 @@ def test_routes_come_from_a_file_through_its_connector(
     assert plan["actions"][0]["route_id"] == 6
 
 
+@pytest.mark.usefixtures("trace")
+def test_accesses_outside_all_routes_are_warned_of(
+    workbench: Callable[..., Any], tmp_path: Path
+) -> None:
+    routes = [{"route_id": 1, "start": b"user/00005".hex(), "end": None, "group": 1}]
+    (tmp_path / "r.json").write_text(json.dumps({"catalog_version": 1, "routes": routes}))
+    answer = workbench("collect", "trace:hot.parquet", "--routes", "file:r.json", "--json")
+    [warning] = answer.json["warnings"]
+    assert "keys that no route holds" in warning
+    assert warning in answer.err
+
+
 def test_connectors_are_listed_by_entry_point(workbench: Callable[..., Any]) -> None:
     answer = workbench("connectors", "list", "--json").json
     assert {"scheme": "file", "module": "workbench_connectors.routes_file:connect"}.items() <= (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -34,7 +35,7 @@ def route_sets(draw: st.DrawFn) -> tuple[RouteDescriptor, ...]:
     cuts: list[bytes | None] = [b"", *sorted(draw(st.sets(KEYS.filter(bool), max_size=5))), None]
     spans = [
         Span(start, end)
-        for start, end in zip(cuts, cuts[1:], strict=False)
+        for start, end in pairwise(cuts)
         if start is not None and draw(st.integers(0, 4)) > 0
     ]
     ids = draw(st.permutations(range(1, len(spans) + 1)))
@@ -74,9 +75,8 @@ def oracle(
                     for row in rows
                     if window <= row[0] * 100 < window + window_ms and row[1] in Span(start, end)
                 ]
-                counters: list[object] = []
-                for op in ("read", "write"):
-                    counters.append(sum(1 for row in cell if row[2] == op))
+                ops = [row[2] for row in cell]
+                counters: list[object] = [ops.count("read"), ops.count("write")]
                 for op in ("read", "write"):
                     sizes = [row[3] for row in cell if row[2] == op]
                     known = [size for size in sizes if size is not None]

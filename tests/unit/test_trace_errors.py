@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from workbench.errors import InvalidArgument, InvalidInput
-from workbench.traces import files, streams
-from workbench.traces.readers import TraceOptions, read_trace
+from workbench.traces import files, streams, windows
+from workbench.traces.columns import CLOUDPHYSICS_OPERATIONS, KEY_ENCODINGS, OPERATIONS
+from workbench.traces.readers import FORMATS, TIME_UNITS, TraceOptions, read_trace
 
 
 def refusal(data: bytes, **options: object) -> InvalidInput:
@@ -343,3 +346,21 @@ def test_quoted_cells_with_commas_and_blank_lines_are_taken() -> None:
     data = b'time,key\n\n1,"a,b"\r\n\n2,"say ""x"""\n\n\n'
     keys = read_trace(io.BytesIO(data), "t", TraceOptions()).accesses.column("key")
     assert keys.to_pylist() == [b"a,b", b'say "x"']
+
+
+def test_the_format_document_names_every_code_word_and_limit() -> None:
+    text = Path("docs/formats/traces.md").read_text(encoding="utf-8")
+    sources = "".join(
+        path.read_text(encoding="utf-8")
+        for path in Path("workbench/traces").glob("*.py")
+        if path.name != "generate.py"
+    )
+    codes = set(re.findall(r'code="(\w+)"', sources))
+    assert len(codes) > 15
+    listed = set(re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE))
+    assert codes <= listed
+    for word in (*OPERATIONS, *CLOUDPHYSICS_OPERATIONS, *FORMATS, *TIME_UNITS, *KEY_ENCODINGS):
+        assert f"`{word}`" in text or f"|{word}" in text, word
+    assert files.ROWS_MAX == 500_000_000
+    assert (files.RAW_BYTES_MAX, streams.IN_MEMORY_BYTES_MAX) == (32 << 30, 4 << 30)
+    assert windows.CELLS_MAX == 20_000_000

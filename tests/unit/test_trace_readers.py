@@ -16,7 +16,6 @@ from workbench.errors import InvalidArgument
 from workbench.model.tables import ACCESS, check_table
 from workbench.traces.readers import Trace, TraceOptions, arrival_share, read_trace
 
-CLOUDPHYSICS = Path("../shared/data/cloudphysics.csv.zst")
 SMALL = b"time,key,op,size\n1.5,a,read,10\n2,b,write,\n"
 
 
@@ -62,12 +61,10 @@ def test_cloudphysics_is_known_by_its_header() -> None:
     assert trace.assumptions["key_encoding"] == "u64"
 
 
-def test_the_real_cloudphysics_trace_is_read_whole() -> None:
-    if not CLOUDPHYSICS.exists():
-        pytest.skip("the shared data folder with cloudphysics.csv.zst is absent")
+def test_the_real_cloudphysics_trace_is_read_whole(cloudphysics: Path) -> None:
     seen: list[int] = []
-    with CLOUDPHYSICS.open("rb") as source:
-        trace = read_trace(source, CLOUDPHYSICS.name, TraceOptions(), seen.append)
+    with cloudphysics.open("rb") as source:
+        trace = read_trace(source, cloudphysics.name, TraceOptions(), seen.append)
     assert trace.accesses.num_rows == 113_872
     assert seen == sorted(seen)
     assert seen[-1] == 113_872

@@ -27,7 +27,7 @@ from workbench.model.times import rfc3339
 from workbench.session.progress import Progress, silent
 from workbench.session.wiring import open_or_create_catalog, open_routes
 from workbench.traces.readers import TraceOptions, read_trace
-from workbench.traces.windows import load_windows, trace_routes
+from workbench.traces.windows import load_windows, trace_routes, unrouted_accesses
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -137,6 +137,12 @@ def collect(
         window_ms=options.window_ms,
         buckets_per_route=buckets,
     )
+    warnings = [*trace.warnings]
+    if outside := unrouted_accesses(trace.accesses, routes):
+        warnings.append(
+            f"{outside:,} of {trace.accesses.num_rows:,} accesses have keys that no route holds; "
+            "they are kept for replay and are in no load window"
+        )
     first = pc.min(trace.accesses.column("time")).as_py()
     last = pc.max(trace.accesses.column("time")).as_py()
     snapshot = RouteSnapshot(TRACE_CATALOG_VERSION, routes, taken_at=first)
@@ -174,7 +180,7 @@ def collect(
         written=written[0],
         seconds=monotonic() - started,
         assumptions=dict(trace.assumptions),
-        warnings=tuple(trace.warnings),
+        warnings=tuple(warnings),
     )
 
 
