@@ -6,7 +6,7 @@ import io
 import struct
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +15,9 @@ import pytest
 from workbench.errors import InvalidArgument
 from workbench.model.tables import ACCESS, check_table
 from workbench.traces.readers import Trace, TraceOptions, arrival_share, read_trace
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SMALL = b"time,key,op,size\n1.5,a,read,10\n2,b,write,\n"
 
