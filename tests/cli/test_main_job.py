@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from workbench.session.datasets import accesses_bytes
+from workbench.traces.generate import generate
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -107,6 +110,39 @@ def test_plan_exit_code_is_3_with_proposals_and_0_without(workbench: Callable[..
     assert workbench("plan").status == 0
     none = workbench("plan", "--exit-code", "--max-splits", "0", "--json")
     assert (none.status, none.json["actions"]) == (0, [])
+
+
+@pytest.mark.usefixtures("trace")
+def test_explain_computes_an_actions_numbers_anew(workbench: Callable[..., Any]) -> None:
+    plan = planned(workbench)
+    answer = workbench("explain", plan["plan_id"], "split-001", "--json").json
+    assert answer["recomputed"] == answer["in_plan"]
+    assert answer["in_plan"]["parent_load"] == plan["actions"][0]["evidence"]["parent_load"]
+    assert "split route" in workbench("explain", plan["plan_id"], "split-002").out
+    outcome = workbench("explain", plan["plan_id"], "split-999", "--json")
+    assert (outcome.status, outcome.error["code"]) == (1, "action_unknown")
+
+
+@pytest.mark.usefixtures("trace")
+def test_explain_says_where_the_catalog_gives_other_numbers(
+    workbench: Callable[..., Any], tmp_path: Path
+) -> None:
+    planned(workbench, "--out", "p.json")
+    (tmp_path / "hot.parquet").write_bytes(
+        accesses_bytes(generate("hot-range", accesses=10_000, seed=4))
+    )
+    workbench("collect", "trace:hot.parquet", "--routes", "4", "--replace")
+    outcome = workbench("explain", "p.json", "split-001")
+    assert outcome.status == 1
+    assert "DIFFERS" in outcome.out
+
+
+@pytest.mark.usefixtures("trace")
+def test_plan_as_markdown_fits_a_pull_request(workbench: Callable[..., Any]) -> None:
+    planned(workbench)
+    text = workbench("plan", "--until", "50%", "--format", "md").out
+    assert text.startswith("## Split plan `")
+    assert len(text) < 8_000
 
 
 @pytest.mark.usefixtures("trace")
@@ -234,7 +270,17 @@ def test_configuration_comes_from_flag_then_environment_then_file(
 
 def test_every_command_has_help_with_an_example(workbench: Callable[..., Any]) -> None:
     groups = {"catalog": ["init", "ls", "show", "verify"], "datasets": ["make"]}
-    singles = ["demo", "collect", "hot", "heatmap", "plan", "approve", "verify", "report"]
+    singles = [
+        "demo",
+        "collect",
+        "hot",
+        "heatmap",
+        "plan",
+        "approve",
+        "verify",
+        "report",
+        "explain",
+    ]
     commands = [[single] for single in singles]
     commands += [[group, each] for group, names in groups.items() for each in names]
     for command in [*commands, ["connectors", "list"]]:

@@ -43,6 +43,8 @@ COMMANDS: Final = {
     "hot": ("look", "hot", "Show which routes are hot, and why the others are not."),
     "heatmap": ("look", "heatmap", "Draw load over time and key range as a PNG."),
     "plan": ("plan", "plan", "Propose splits, with evidence and a proven bound."),
+    "compare": ("compare", "compare", "Replay rival policies on load they have not seen."),
+    "explain": ("explain", "explain", "Explain one action of a plan by its numbers."),
     "approve": ("plan", "approve", "Approve a plan's actions, or withdraw an approval."),
     "verify": ("plan", "verify", "Compare a plan's forecast with the load that came."),
     "report": ("report", "report", "Write a plan's report as one HTML file."),

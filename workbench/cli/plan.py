@@ -68,6 +68,14 @@ SPLITS_MAX: Final = 100_000
     help="Also write the plan to FILE: .json or .parquet.",
 )
 @click.option("--exit-code", is_flag=True, help="Exit with 3 where there are proposals.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "md", "json"]),
+    default="text",
+    show_default=True,
+    help="md is Markdown for a pull request.",
+)
 @json_option
 @click.pass_context
 def plan(
@@ -84,6 +92,7 @@ def plan(
     evidence: str,
     out: Path | None,
     exit_code: bool,
+    output_format: str,
     as_json: bool,
 ) -> int:
     """Propose splits that lower the hottest route's load the most, with evidence and a bound.
@@ -100,6 +109,7 @@ def plan(
     """
     from workbench.errors import InvalidArgument
     from workbench.query.load import Source
+    from workbench.report.markdown import plan_markdown
     from workbench.session.cluster import open_cluster
     from workbench.session.planning import plan as run
     from workbench.session.plans import plan_to_file, record_plan
@@ -129,8 +139,10 @@ def plan(
         record_plan(catalog, proposal)
         if out is not None:
             plan_to_file(proposal, out)
-    if as_json:
+    if as_json or output_format == "json":
         click.echo(_plan_text(proposal))
+    elif output_format == "md":
+        click.echo(plan_markdown(proposal), nl=False)
     else:
         print_plan(proposal)
     if exit_code and proposal.actions:

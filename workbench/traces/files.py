@@ -4,6 +4,8 @@
                                    ├──▶ Raw: columns by canonical name, as the file has them
     seekable source ──▶ read_parquet┘
 
+Traces without columns (ARC, u32) are read in `blocks`, with the batches and limits of this module.
+
 Canonical names are `time`, `key`, `op`, `size`; `Columns` says what each is called in the file.
 CSV cells come back as bytes, Parquet columns with their own type. Rows are read in batches, and
 limits are checked before memory is taken. What the values mean is decided in `columns`.
@@ -30,8 +32,8 @@ CANONICAL: Final = ("time", "key", "op", "size")
 ROWS_MAX: Final = 500_000_000
 RAW_BYTES_MAX: Final = 32 << 30
 PARQUET_BATCH_ROWS: Final = 1 << 17
-# A line of CSV is no longer than a block.
-CSV_BLOCK_BYTES: Final = 1 << 20
+# A line of text is no longer than a block.
+BLOCK_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,13 @@ class Raw:
         table: Columns by canonical name; those that the file lacks are absent.
         empty_is_missing: Whether an empty cell means that there is no value (CSV).
         cut_suspected: Whether the last line has no line end, so it may be cut.
+        notes: What the format makes of the file, by name; goes into the assumptions.
     """
 
     table: pa.Table
     empty_is_missing: bool
     cut_suspected: bool = False
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -83,8 +87,8 @@ class _BadRows:
 
 
 @dataclass(slots=True)
-class _Batches:
-    """What was read so far, with its limits."""
+class Batches:
+    """What was read of a file so far, with its limits."""
 
     name: str
     progress: Callable[[int], None] | None
@@ -190,10 +194,10 @@ def read_csv(
     assert header is not None, "the caller has read the header"
     wanted = list(dict.fromkeys(columns.values()))
     bad = _BadRows(name)
-    batches = _Batches(name, progress)
+    batches = Batches(name, progress)
     # Blocks are cut here and parsed from memory. Arrow's streaming reader would call back into
     # Python from a thread of its own, and can wait for ever when it is dropped after an error.
-    for block in _blocks(stream, name):
+    for block in _rows(stream, name):
         bad.rows_before = batches.rows + bad.count
         table = _parse(block, header, wanted, bad, batches)
         for batch in table.to_batches():
@@ -206,36 +210,47 @@ def read_csv(
     return Raw(
         _canonical(table, columns),
         empty_is_missing=True,
-        cut_suspected=stream.last_byte not in {b"\n", b"\r", b""},
+        cut_suspected=ends_in_line(stream),
     )
 
 
-def _blocks(stream: PlainStream, name: str) -> Iterator[bytes]:
-    """Yield the text after the header in blocks of whole lines."""
+def ends_in_line(stream: PlainStream) -> bool:
+    """Tell whether a text that was read to its end lacks the last line end."""
+    return stream.last_byte not in {b"\n", b"\r", b""}
+
+
+def line_blocks(stream: PlainStream, name: str) -> Iterator[bytes]:
+    """Yield a text in blocks of whole lines; only the last block may lack its line end."""
     rest = b""
-    is_header = True
-    while part := stream.read(CSV_BLOCK_BYTES):
+    while part := stream.read(BLOCK_BYTES):
         lines, end, tail = part.rpartition(b"\n")
         if not end:
             rest += part
-            if len(rest) > CSV_BLOCK_BYTES:
+            if len(rest) > BLOCK_BYTES:
                 raise InvalidInput(
-                    f"trace {name!r} has a line of more than {CSV_BLOCK_BYTES} bytes",
+                    f"trace {name!r} has a line of more than {BLOCK_BYTES} bytes",
                     code="trace_row_invalid",
-                    hint="check that it is a CSV file with one access per line",
+                    hint="check that it is a text file with one access per line",
                 )
             continue
-        block, rest = rest + lines + end, tail
-        if is_header:
-            block, is_header = block.split(b"\n", 1)[1], False
-        if block.strip(b"\r\n"):
-            yield block
-    if rest.strip(b"\r\n") and not is_header:
+        yield rest + lines + end
+        rest = tail
+    if rest:
         yield rest
 
 
+def _rows(stream: PlainStream, name: str) -> Iterator[bytes]:
+    """Yield the text after the header in blocks of whole lines, none of them blank."""
+    is_header = True
+    for block in line_blocks(stream, name):
+        rows = block.partition(b"\n")[2] if is_header else block
+        is_header = False
+        if rows.strip(b"\r\n"):
+            yield rows
+
+
 def _parse(
-    block: bytes, header: list[str], wanted: list[str], bad: _BadRows, batches: _Batches
+    block: bytes, header: list[str], wanted: list[str], bad: _BadRows, batches: Batches
 ) -> pa.Table:
     """Return the wanted cells of a block of whole lines."""
     bad_before = bad.count
@@ -315,7 +330,7 @@ def read_parquet(
             if chunk.path_in_schema.split(".", 1)[0] in wanted:
                 declared += chunk.total_uncompressed_size
     check_limits(name, metadata.num_rows, declared)
-    batches = _Batches(name, progress)
+    batches = Batches(name, progress)
     schema = pa.schema([file.schema_arrow.field(column) for column in columns.values()])
     try:
         # One thread: others would wait for Python to read from `source` anyway.

@@ -1,7 +1,7 @@
 """Streams: from whatever bytes a trace arrives in to plain bytes, with a look at the head.
 
-    source ──▶ magic bytes ──▶ decompressor (zstd, gzip, lz4, bz2) ──▶ PlainStream ──▶ reader
-                                                                         │ head, last byte
+    source ──▶ magic bytes ──▶ decompressor (zstd, gzip, lz4, bz2, xz) ──▶ PlainStream ──▶ reader
+                                                                             │ head, last byte
 
 Compression is told by magic bytes, never by the file's name. A compressed stream that ends
 early, or does not decode, becomes an error that names the file; a failure of the source itself
@@ -10,7 +10,9 @@ early, or does not decode, becomes an error that names the file; a failure of th
 
 from __future__ import annotations
 
+import codecs
 import io
+import lzma
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import pyarrow as pa
@@ -24,16 +26,19 @@ HEAD_BYTES: Final = 1 << 16
 PARQUET_MAGIC: Final = b"PAR1"
 # A Parquet file that cannot be read in place (compressed, or from a pipe) is held in memory.
 IN_MEMORY_BYTES_MAX: Final = 4 << 30
+# An xz file says how much memory decoding takes; `xz -9` asks for 65 MiB.
+XZ_MEMORY_BYTES_MAX: Final = 1 << 30
 _READ_BYTES: Final = 1 << 20
+_TEXT_BYTES: Final = 1 << 10
 
 _CODECS: Final = (
     (b"\x28\xb5\x2f\xfd", "zstd"),
-    (b"\x1f\x8b", "gzip"),
+    (b"\x1f\x8b\x08", "gzip"),
     (b"\x04\x22\x4d\x18", "lz4"),
     (b"BZh", "bz2"),
+    (b"\xfd7zXZ\x00", "xz"),
 )
 _KNOWN: Final = (
-    (b"\xfd7zXZ\x00", "xz-compressed data"),
     (b"PK\x03\x04", "a ZIP archive"),
     (b"ARROW1", "an Arrow IPC file"),
     (b"Obj\x01", "an Avro file"),
@@ -57,11 +62,11 @@ class PlainStream(io.RawIOBase):
     def __init__(self, source: BinaryIO, name: str) -> None:
         self._name = name
         raw = _read_up_to(source, HEAD_BYTES)
-        self.compression = next(
-            (codec for magic, codec in _CODECS if raw.startswith(magic)), "none"
-        )
+        self.compression = _codec(raw)
         self._inner: BinaryIO = _Joined(raw, source)  # type: ignore[assignment]
-        if self.compression != "none":
+        if self.compression == "xz":
+            self._inner = _Xz(self._inner)  # type: ignore[assignment]
+        elif self.compression != "none":
             self._inner = pa.CompressedInputStream(
                 pa.PythonFile(self._inner, mode="r"), self.compression
             )
@@ -78,7 +83,8 @@ class PlainStream(io.RawIOBase):
         """Fill `buffer` from what was read ahead, then from the source.
 
         Raises:
-            InvalidInput: the compressed stream ends early or does not decode.
+            InvalidInput: the compressed stream ends early, does not decode, or asks for too much
+                memory.
         """
         view = memoryview(buffer)
         if self._ahead:
@@ -98,12 +104,29 @@ class PlainStream(io.RawIOBase):
             if error.errno is not None:
                 raise
             if "Truncated" in str(error):
-                raise truncated(self._name, f"its {self.compression} stream ends early") from error
-            raise InvalidInput(
-                f"trace {self._name!r} is damaged: its {self.compression} stream does not decode",
-                code="trace_damaged",
-                hint="fetch or write the file again",
-            ) from error
+                raise self._ends_early() from error
+            raise self._damaged() from error
+        except EOFError as error:
+            raise self._ends_early() from error
+        except lzma.LZMAError as error:
+            if "Memory usage limit" in str(error):
+                raise InvalidInput(
+                    f"trace {self._name!r} needs more than {XZ_MEMORY_BYTES_MAX} bytes of memory "
+                    "to unpack",
+                    code="trace_too_large",
+                    hint="unpack the file first, or compress it with `xz -9` or less",
+                ) from error
+            raise self._damaged() from error
+
+    def _ends_early(self) -> InvalidInput:
+        return truncated(self._name, f"its {self.compression} stream ends early")
+
+    def _damaged(self) -> InvalidInput:
+        return InvalidInput(
+            f"trace {self._name!r} is damaged: its {self.compression} stream does not decode",
+            code="trace_damaged",
+            hint="fetch or write the file again",
+        )
 
 
 class _Joined(io.RawIOBase):
@@ -124,6 +147,74 @@ class _Joined(io.RawIOBase):
             data = self._rest.read(len(view)) or b""
         view[: len(data)] = data
         return len(data)
+
+
+class _Xz(io.RawIOBase):
+    """The plain bytes of one or more xz streams, which Arrow does not read.
+
+    The standard library's LZMAFile passes over rubbish after the first stream; here it is an
+    error. Between and after streams there may be zero bytes, in multiples of four.
+    """
+
+    def __init__(self, packed: BinaryIO) -> None:
+        self._packed = packed
+        self._next = b""
+        self._decoder = _xz_decoder()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Fill `buffer`.
+
+        Raises:
+            EOFError: the packed bytes end inside a stream.
+            lzma.LZMAError: they do not decode, or ask for too much memory.
+        """
+        view = memoryview(buffer)
+        while True:
+            if self._decoder.eof and not self._has_next_stream():
+                return 0
+            packed = b""
+            if self._decoder.needs_input:
+                packed = self._next or self._packed.read(_READ_BYTES)
+                self._next = b""
+                if not packed:
+                    raise EOFError
+            if data := self._decoder.decompress(packed, len(view)):
+                view[: len(data)] = data
+                return len(data)
+
+    def _has_next_stream(self) -> bool:
+        """Pass over padding; take up the stream behind it, or tell that there is none."""
+        padding_bytes = 0
+        packed = self._decoder.unused_data or self._packed.read(_READ_BYTES)
+        while packed:
+            self._next = packed.lstrip(b"\0")
+            padding_bytes += len(packed) - len(self._next)
+            if self._next:
+                break
+            packed = self._packed.read(_READ_BYTES)
+        if padding_bytes % 4:
+            raise lzma.LZMAError("padding is no multiple of four bytes")
+        if self._next:
+            self._decoder = _xz_decoder()
+        return bool(self._next)
+
+
+def _xz_decoder() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_BYTES_MAX)
+
+
+def _codec(head: bytes) -> str:
+    """Return by which codec a file with these first bytes is compressed, or `none`.
+
+    A file that ends inside the magic bytes is a compressed one that was cut.
+    """
+    for magic, codec in _CODECS:
+        if head.startswith(magic) or (len(head) > 1 and magic.startswith(head)):
+            return codec
+    return "none"
 
 
 def truncated(name: str, how: str) -> InvalidInput:
@@ -163,6 +254,18 @@ def describe_bytes(head: bytes) -> str:
             return f"JSON, {shown}"
         return f"text without a known header, {shown}"
     return f"binary data, 0x{head[:8].hex()}"
+
+
+def is_text(head: bytes) -> bool:
+    """Tell whether the first bytes of a file are UTF-8 text without control characters."""
+    if any(byte < 0x20 and byte not in b"\t\r\n" for byte in head[:_TEXT_BYTES]):
+        return False
+    try:
+        # A character may be cut at the end.
+        codecs.getincrementaldecoder("utf-8")().decode(head[:_TEXT_BYTES])
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _read_up_to(source: io.RawIOBase | BinaryIO, length: int) -> bytes:

@@ -1,0 +1,106 @@
+"""A plan as Markdown of a pull request's size: what is proposed, what it brings, how sure.
+
+Keys go through `printable_key` and into code spans, so that nothing in them is markup. Long
+lists are cut and say how many more there are; the document itself has all of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from workbench.model.keys import printable_key
+from workbench.model.times import rfc3339
+from workbench.report.words import clean, percent
+
+if TYPE_CHECKING:
+    from workbench.model.plan import Action, Plan
+
+ACTIONS_MAX: Final = 50
+DECLINED_MAX: Final = 10
+
+
+def plan_markdown(plan: Plan) -> str:
+    """Return the plan as Markdown, ending with a line feed."""
+    parts = [
+        f"## Split plan `{plan.plan_id}` for `{clean(plan.cluster)}`",
+        _answer(plan),
+        *(_actions(plan) if plan.actions else []),
+        *_proof(plan),
+        *_declined(plan),
+        _footer(plan),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _answer(plan: Plan) -> str:
+    window = f"load of {rfc3339(plan.since)} to {rfc3339(plan.until)}"
+    if not plan.actions:
+        return (
+            f"Nothing to do: the hottest route carries {percent(plan.max_share_before)} of the "
+            f"{plan.objective.name} ({window})."
+        )
+    return (
+        f"**{len(plan.actions)} splits take the hottest route from "
+        f"{percent(plan.max_share_before)} to {percent(plan.max_share_after)}** of the "
+        f"{plan.objective.name} ({window}). There is no merge and no undo of a split."
+    )
+
+
+def _actions(plan: Plan) -> list[str]:
+    rows = [_row(action, plan.total_load) for action in plan.actions[:ACTIONS_MAX]]
+    head = [
+        "| action | route | split key | route's share | left | right | hottest after | version |",
+        "|---|---:|---|---:|---:|---:|---:|---:|",
+    ]
+    table = "\n".join([*head, *rows])
+    hidden = len(plan.actions) - len(rows)
+    return [table, f"…and {hidden} more actions."] if hidden else [table]
+
+
+def _row(action: Action, total: int) -> str:
+    evidence = action.evidence
+    cells = [
+        action.action_id,
+        str(action.route_id),
+        f"`{_code(printable_key(action.split_key))}`",
+        percent(evidence.parent_load / total),
+        percent(evidence.left_load / total),
+        percent(evidence.right_load / total),
+        percent(evidence.bottleneck_after / total),
+        f"{action.expected_version} → {action.expected_version + 1}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _proof(plan: Plan) -> list[str]:
+    marks, unit = plan.bottleneck, plan.objective.name
+    if not plan.actions:
+        return []
+    bound = (
+        f"Bound: {marks.after:,} {unit} on the hottest route, the least that "
+        f"{plan.limits.max_splits} splits can reach; {marks.optimum:,} if the whole key space "
+        f"were cut anew into {len(plan.routes_after)} routes; nothing goes below "
+        f"{marks.lower_bound:,}. The plan carries the proof, `workbench verify` checks it."
+    )
+    return [bound]
+
+
+def _declined(plan: Plan) -> list[str]:
+    if not plan.declined:
+        return []
+    lines = [f"- route {each.route_id}: {each.reason}" for each in plan.declined[:DECLINED_MAX]]
+    hidden = len(plan.declined) - len(lines)
+    more = [f"- …and {hidden} more"] if hidden else []
+    return ["\n".join(["Left alone:", "", *lines, *more])]
+
+
+def _footer(plan: Plan) -> str:
+    return (
+        f"Catalog version {plan.catalog_version}, {plan.atoms:,} {plan.atom_kind}s with load, "
+        f"content hash `{plan.content_hash}`. Approve with `workbench approve {plan.plan_id}`."
+    )
+
+
+def _code(text: str) -> str:
+    """Return text that may stand in a code span inside a table cell."""
+    return text.replace("`", "'").replace("|", "\\|")
