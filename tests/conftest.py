@@ -41,13 +41,30 @@ def require(name: str, reason: str) -> None:
     pytest.skip(reason)
 
 
+def recorded(name: str) -> Path:
+    """Return a recorded block-address trace, where this checkout has it beside it."""
+    trace = TRACES / name
+    if not trace.is_file():
+        require("traces", f"there is no ../shared/data/{name}")
+    return trace
+
+
 @pytest.fixture
 def cloudphysics() -> Path:
-    """The recorded block-address trace, where this checkout has it beside it."""
-    trace = TRACES / "cloudphysics.csv.zst"
-    if not trace.is_file():
-        require("traces", "there is no ../shared/data/cloudphysics.csv.zst")
-    return trace
+    """A trace with times, operations and sizes."""
+    return recorded("cloudphysics.csv.zst")
+
+
+@pytest.fixture
+def arc() -> Path:
+    """A trace of starts and counts, without times."""
+    return recorded("arc-P3.lis.zst")
+
+
+@pytest.fixture
+def w106() -> Path:
+    """A trace of 4-byte block numbers, without times."""
+    return recorded("w106.trace.xz")
 
 
 @pytest.fixture(scope="session")

@@ -45,15 +45,12 @@ class RoutesFile:
             InvalidInput: it is no route list, or breaks a rule of routes.
         """
         document = self._document()
-        try:
-            version = int(document["catalog_version"])
-            routes = check_routes(_route(row) for row in document["routes"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidInput(
-                f"{self._path} is not a route list: {error!r}",
-                code="routes_file_invalid",
-                hint="it needs catalog_version and routes with route_id, start, end and group",
-            ) from error
+        if not isinstance(document, dict):
+            raise self._invalid("it is no object with catalog_version and routes")
+        version, rows = document.get("catalog_version"), document.get("routes")
+        if not isinstance(version, int) or not isinstance(rows, list):
+            raise self._invalid("it has no whole number catalog_version, or no list of routes")
+        routes = check_routes(self._route(number, row) for number, row in enumerate(rows, 1))
         if not routes:
             raise InvalidInput(
                 f"{self._path} lists no routes", code="routes_empty", hint="list at least one"
@@ -61,7 +58,24 @@ class RoutesFile:
         taken_at = datetime.fromtimestamp(self._path.stat().st_mtime, tz=UTC)
         return RouteSnapshot(version, routes, taken_at)
 
-    def _document(self) -> dict[str, Any]:
+    def _route(self, number: int, row: object) -> RouteDescriptor:
+        if not isinstance(row, dict):
+            raise self._invalid(f"route {number} is no object")
+        try:
+            return _descriptor(row)
+        except KeyError as error:
+            raise self._invalid(f"route {number} lacks the field {error.args[0]!r}") from error
+        except (TypeError, ValueError) as error:
+            raise self._invalid(f"route {number} has a field of a wrong form: {error}") from error
+
+    def _invalid(self, what: str) -> InvalidInput:
+        return InvalidInput(
+            f"{self._path} is not a route list: {what}",
+            code="routes_file_invalid",
+            hint="docs/formats/routes.md shows the two forms that are read",
+        )
+
+    def _document(self) -> object:
         try:
             size = self._path.stat().st_size
             text = self._path.read_bytes() if size <= FILE_BYTES_MAX else b""
@@ -82,7 +96,7 @@ class RoutesFile:
                 hint="is this the right file?",
             )
         try:
-            document: dict[str, Any] = json.loads(text)
+            document: object = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise InvalidInput(
                 f"{self._path} is not JSON: {error}",
@@ -102,7 +116,7 @@ def connect(url: str) -> RoutesFile:
     return RoutesFile(Path(path))
 
 
-def _route(row: dict[str, Any]) -> RouteDescriptor:
+def _descriptor(row: dict[str, Any]) -> RouteDescriptor:
     if "raft_group_id" in row:
         start = base64.b64decode(row["start"], validate=True)
         end = base64.b64decode(row["end"] or "", validate=True) or None

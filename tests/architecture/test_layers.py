@@ -23,6 +23,7 @@ PLANTED = [
     ("workbench/catalog/rogue.py", "import duckdb", "The core does no I/O"),
     ("workbench/traces/rogue.py", "from random import random", "The core does no I/O"),
     ("workbench/heat/rogue.py", "import asyncio", "The core does no I/O"),
+    ("workbench/planner/words.py", "import workbench.planner.plan", "No cycles"),
     ("workbench/cli/rogue.py", "import workbench_connectors", "Only the session composes"),
     (
         "connectors/workbench_connectors/rogue.py",

@@ -123,6 +123,7 @@ def sample_verification(plan: Plan, windows: int = 30, **changed: Any) -> Verifi
         "plan_id": plan.plan_id,
         "since": SINCE + timedelta(hours=1),
         "until": SINCE + timedelta(hours=2),
+        "events": 1_000,
         "before": sample_series(plan.routes_before, windows),
         "after": sample_series(plan.routes_after, windows),
         "forecast_share": plan.max_share_after,
@@ -162,6 +163,8 @@ def sample_verdicts(plan: Plan) -> list[RouteVerdict]:
             per_minute=route.load / 60,
             windows_over=0,
             proof=(),
+            peak_per_minute=None,
+            peak_at=None,
             reasons=("10 a minute is under 50,000 a minute",),
         )
         for number, route in enumerate(plan.routes_before, start=1)

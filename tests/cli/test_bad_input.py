@@ -233,7 +233,10 @@ def test_a_plan_parquet_whose_columns_were_changed_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "status", "code"),
     [
-        (["plan", "--since", "2030-01-01"], 2, "window_empty"),
+        (["plan", "--since", "2030-01-01"], 1, "load_absent"),
+        (["plan", "--out", "no/such/p.json"], 1, "file_write_failed"),
+        (["hot", "--since", "1970-01-01T00:00:02Z"], 1, "load_absent"),
+        (["approve", "0000", "--by", ""], 1, "plan_absent"),
         (["plan", "--since", "2030-01-01", "--until", "2031-01-01"], 1, "load_absent"),
         (["plan", "--since", "10", "--until", "5"], 2, "window_empty"),
         (["plan", "--until", "noon"], 2, "time_invalid"),
@@ -251,8 +254,10 @@ def test_a_wrong_question_to_a_good_catalog_is_refused(
     workbench: Callable[..., Any], tmp_path: Path, arguments: list[str], status: int, code: str
 ) -> None:
     catalog = collected(workbench, tmp_path)
-    before = contents(catalog)
-    assert contents(catalog) == before
+    before = contents(tmp_path)
+    refused(workbench, arguments, status, code)
+    assert contents(tmp_path) == before
+    assert catalog.is_dir()
 
 
 def test_a_plan_that_saw_everything_has_nothing_to_be_verified_with(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from workbench.cli.main import COMMANDS
 from workbench.session.datasets import accesses_bytes
 from workbench.traces.generate import generate
 
@@ -182,7 +183,7 @@ def test_hot_gives_a_verdict_and_a_reason_for_every_route(workbench: Callable[..
     assert sum(route["share"] for route in answer["routes"]) == pytest.approx(1)
     text = workbench("hot").out
     assert "is under 50,000 a minute" in text
-    assert "0 of 4 routes are hot" in text
+    assert "of 4 routes 0 hot, 4 cold" in text
 
 
 @pytest.mark.usefixtures("trace")
@@ -196,6 +197,9 @@ def test_heatmap_and_report_write_files_that_open(
     workbench("approve", plan["plan_id"], "--by", "anna")
     assert workbench("report", plan["plan_id"], "--json").json["bytes"] < 3_000_000
     page = (tmp_path / "report.html").read_text()
+    named = set(re.findall(r"workbench ([a-z]+)[ <]", page))
+    assert named
+    assert named <= set(COMMANDS)
     assert plan["plan_id"] in page
     assert "user:anna" in page
 

@@ -33,6 +33,24 @@ def test_three_windows_over_the_threshold_are_hot_and_prove_it() -> None:
     assert "since 2026-01-01T00:00:00Z" in verdict.reasons[0]
 
 
+def test_a_cold_route_is_proven_by_its_last_window_and_an_unknown_one_by_none() -> None:
+    cold = judge(window(0, HOT), window(1, COLD))
+    assert (cold.verdict, cold.proof) == (Verdict.COLD, (T0 + MINUTE,))
+    assert judge(window(0, None)).proof == ()
+
+
+def test_the_peak_is_the_earliest_of_the_highest_windows() -> None:
+    verdict = judge(window(0, COLD), window(1, HOT), window(2, HOT), window(3, COLD))
+    assert (verdict.peak_per_minute, verdict.peak_at) == (HOT, T0 + MINUTE)
+
+
+def test_without_a_threshold_nothing_is_judged() -> None:
+    rule = Rule(threshold_per_minute=None)
+    [verdict] = detect([ROUTE], [window(n, HOT) for n in range(3)], rule)
+    assert verdict.verdict is Verdict.UNKNOWN
+    assert "--threshold" in verdict.reasons[0]
+
+
 def test_exactly_the_threshold_counts_as_over() -> None:
     assert judge(*(window(n, 50_000) for n in range(3))).verdict is Verdict.HOT
     assert judge(*(window(n, 49_999) for n in range(3))).verdict is Verdict.COLD
@@ -102,6 +120,12 @@ def test_earlier_heat_is_told_as_a_reason() -> None:
     verdict = judge(window(0, HOT), window(1, COLD))
     assert verdict.verdict is Verdict.COLD
     assert "earlier windows over the threshold: 1" in verdict.reasons[1]
+
+
+def test_what_is_busy_now_comes_before_what_was() -> None:
+    was = [RouteWindow(2, T0 + n * MINUTE, T0 + (n + 1) * MINUTE, 900 - 300 * n) for n in range(3)]
+    verdicts = detect([OTHER, ROUTE], [*was, *(window(n, 100 * n + 200) for n in range(3))], Rule())
+    assert [v.route.route_id for v in verdicts] == [1, 2]
 
 
 def test_the_hottest_come_first_and_shares_add_up() -> None:

@@ -95,7 +95,14 @@ def test_too_small_a_gain_proposes_nothing_and_says_so() -> None:
 def test_no_splits_allowed_proposes_nothing_and_says_so() -> None:
     plan = make(limits=Limits(0, 0.1))
     assert plan.actions == ()
-    assert any("cannot fall below" in each.reason for each in plan.declined)
+    assert all("no splits are allowed" in each.reason for each in plan.declined)
+
+
+def test_a_route_that_others_outweigh_is_told_what_the_splits_were_needed_for() -> None:
+    plan = make(limits=Limits(1, 0.0))
+    [declined] = plan.declined
+    assert declined.route_id == 1
+    assert "with 1 splits the hottest route falls to" in declined.reason
 
 
 def test_one_hot_key_is_named_as_what_cannot_be_split() -> None:

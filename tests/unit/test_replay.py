@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from workbench.errors import NotFound
 from workbench.model.keys import Span
 from workbench.model.tables import TIME
-from workbench.planner.replay import DRIFT_SHARE, _drift, replay
+from workbench.planner.replay import (
+    DRIFT_SHARE,
+    Outcome,
+    RouteSeries,
+    Verification,
+    _drift,
+    replay,
+)
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 SCHEMA = pa.schema([("time", TIME), ("key", pa.binary()), ("load", pa.int64())])
@@ -79,6 +86,27 @@ def test_nothing_to_replay_is_an_error() -> None:
     with pytest.raises(NotFound) as caught:
         replay(table([]), spans_at([]), 60_000)
     assert caught.value.code == "load_absent"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "forecast", "drift", "outcome"),
+    [
+        ([80, 20], [50, 30, 20], 0.50, 0.0, Outcome.HELD),
+        ([80, 20], [54, 26, 20], 0.50, 0.0, Outcome.HELD),
+        ([80, 20], [56, 24, 20], 0.50, 0.0, Outcome.SHORT),
+        ([80, 20], [50, 30, 20], 0.50, 0.3, Outcome.SHORT),
+        ([80, 20], [80, 0, 20], 0.50, 0.0, Outcome.FAILED),
+    ],
+)
+def test_the_outcome_follows_forecast_drift_and_what_would_have_been(
+    before: list[int], after: list[int], forecast: float, drift: float, outcome: Outcome
+) -> None:
+    def series(loads: list[int]) -> RouteSeries:
+        spans = spans_at([b"%d" % number for number in range(1, len(loads))])
+        return RouteSeries(tuple(spans), (T0,), 60_000, np.array([[n] for n in loads]), 0)
+
+    seen = Verification("p", T0, T0, 1, series(before), series(after), forecast, drift)
+    assert seen.outcome is outcome
 
 
 def test_drift_is_the_share_of_load_that_came_elsewhere() -> None:

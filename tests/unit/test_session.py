@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+import json
+from datetime import timedelta
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from workbench.errors import InvalidArgument, InvalidInput, NotFound, WorkbenchError
+from workbench.errors import Conflict, InvalidArgument, InvalidInput, NotFound, WorkbenchError
 from workbench.model.keys import Span
 from workbench.model.plan import OBJECTIVES, Limits, Plan
-from workbench.planner.detect import Rule
+from workbench.planner.detect import Rule, Verdict
+from workbench.planner.replay import Outcome
 from workbench.query.load import Source
+from workbench.session import collect as collecting
 from workbench.session import wiring
 from workbench.session.approval import approve, approved_actions
 from workbench.session.cluster import ClusterView, open_cluster
 from workbench.session.collect import CollectOptions, cluster_of, collect
 from workbench.session.datasets import accesses_bytes
+from workbench.session.look import hot
 from workbench.session.planning import false_claims, plan
 from workbench.session.plans import record_plan, resolve_plan
 from workbench.session.verify import verify_plan
 from workbench.session.wiring import open_catalog
 from workbench.traces.generate import generate
 
+if TYPE_CHECKING:
+    from workbench.catalog.catalog import Catalog
+
 
 def collected(folder: Path, name: str, *, seed: int = 5, **options: object) -> ClusterView:
     trace = folder / "t.parquet"
     trace.write_bytes(accesses_bytes(generate(name, accesses=6_000, seed=seed)))
     url = str(folder / "catalog")
-    collect(f"trace:{trace}", url, CollectOptions(routes="4", **options))  # type: ignore[arg-type]
+    collect(f"trace:{trace}", url, CollectOptions(**{"routes": "4", **options}))  # type: ignore[arg-type]
     return open_cluster(open_catalog(url), None)
 
 
@@ -81,6 +90,175 @@ def test_both_kinds_of_evidence_count_the_same_load(tmp_path: Path) -> None:
     view = collected(tmp_path, "zipf")
     totals = {first_half(view, source).total_load for source in Source}
     assert len(totals) == 1
+
+
+def test_a_plan_over_routes_with_gaps_holds(tmp_path: Path) -> None:
+    rows = [
+        {"route_id": 1, "start": "", "end": b"item/00003".hex(), "group": 1},
+        {"route_id": 2, "start": b"item/00006".hex(), "end": None, "group": 1},
+    ]
+    routes = tmp_path / "routes.json"
+    routes.write_text(json.dumps({"catalog_version": 4, "routes": rows}))
+    view = collected(tmp_path, "zipf", routes=f"file:{routes}")
+    assert any("keys that no route holds" in warning for warning in view.warnings)
+    given = first_half(view)
+    assert given.actions
+    assert false_claims(view, given) == []
+
+
+def test_routes_of_a_file_keep_state_parent_and_time_of_split(tmp_path: Path) -> None:
+    hlc = 1_767_232_500_000 << 16  # 01:55, minutes before the trace ends
+    rows = [
+        {"route_id": 8, "start": "", "end": b"item/00009".hex(), "group": 3, "state": "ACTIVE",
+         "parent_route_id": 2, "split_at_hlc": hlc},
+        {"route_id": 9, "start": b"item/00009".hex(), "end": None, "group": 3,
+         "state": "WRITE_FENCED", "parent_route_id": 2, "split_at_hlc": hlc},
+    ]  # fmt: skip
+    routes = tmp_path / "routes.json"
+    routes.write_text(json.dumps({"catalog_version": 4, "routes": rows}))
+    view = collected(tmp_path, "zipf", routes=f"file:{routes}")
+    assert view.snapshot.catalog_version == 1
+    assert [route.split_at_hlc for route in view.snapshot.routes] == [hlc, hlc]
+    assert {route.group for route in view.snapshot.routes} == {1}
+    given = first_half(view)
+    assert {action.span.start < b"item/00009" for action in given.actions} == {True}
+    assert "WRITE_FENCED" in given.declined[-1].reason
+    rule = Rule(threshold_per_minute=1)
+    since, until = view.window(None, None)
+    answer = hot(view, since=since, until=until, objective=OBJECTIVES["score"], rule=rule)
+    assert {verdict.verdict for verdict in answer.verdicts} == {Verdict.COOLING}
+
+
+def test_a_collection_that_lands_in_between_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The other writer commits after this one has opened the catalog and before it commits.
+    url = str(tmp_path / "catalog")
+    for name, seed in (("mine", 1), ("theirs", 2)):
+        table = generate("zipf", accesses=500, seed=seed)
+        (tmp_path / f"{name}.parquet").write_bytes(accesses_bytes(table))
+    options = CollectOptions(cluster="c")
+    opened = collecting.open_or_create_catalog
+
+    def late(catalog_url: str) -> Catalog:
+        catalog = opened(catalog_url)
+        monkeypatch.setattr(collecting, "open_or_create_catalog", opened)
+        collect(f"trace:{tmp_path / 'theirs.parquet'}", url, options)
+        return catalog
+
+    monkeypatch.setattr(collecting, "open_or_create_catalog", late)
+    with pytest.raises(Conflict) as caught:
+        collect(f"trace:{tmp_path / 'mine.parquet'}", url, options)
+    assert caught.value.code == "cluster_exists"
+    assert open_catalog(url).get("c/access").properties["source"] == "trace:theirs.parquet"
+
+
+def test_replacing_load_warns_of_the_plans_that_were_made_from_it(tmp_path: Path) -> None:
+    view = collected(tmp_path, "zipf")
+    given = first_half(view)
+    record_plan(open_catalog(str(tmp_path / "catalog")), given)
+    again = collected(tmp_path, "zipf", seed=6, replace=True)
+    assert again.warnings == ()  # about the plans, not about the load
+    trace = tmp_path / "t.parquet"
+    trace.write_bytes(accesses_bytes(generate("zipf", accesses=6_000, seed=7)))
+    options = CollectOptions(routes="4", replace=True)
+    answer = collect(f"trace:{trace}", str(tmp_path / "catalog"), options)
+    assert given.plan_id in answer.warnings[-1]
+
+
+def test_a_warning_of_the_trace_stays_with_its_load(tmp_path: Path) -> None:
+    view = collected(tmp_path, "renumbered")
+    assert any("split planning means nothing" in warning for warning in view.warnings)
+
+
+def test_a_plan_is_verified_on_a_later_collection_of_its_own(tmp_path: Path) -> None:
+    view = collected(tmp_path, "hot-range")
+    whole = plan(
+        view,
+        since=view.extent.since,
+        until=view.extent.until,
+        objective=OBJECTIVES["score"],
+        limits=Limits(5, 0.1),
+        rule=Rule(),
+    )
+    with pytest.raises(NotFound, match="--on"):
+        verify_plan(view, whole)
+    trace = tmp_path / "later.parquet"
+    trace.write_bytes(accesses_bytes(generate("hot-range", accesses=6_000, seed=9)))
+    url = str(tmp_path / "catalog")
+    collect(f"trace:{trace}", url, CollectOptions(routes="4"))
+    answer = verify_plan(view, whole, later=open_cluster(open_catalog(url), "later"))
+    assert answer.false_claims == ()
+    assert answer.replayed.events == 6_000
+    assert answer.replayed.outcome is Outcome.HELD
+
+
+def test_load_that_the_plan_was_made_from_is_no_test_of_it(tmp_path: Path) -> None:
+    view = collected(tmp_path, "zipf")
+    with pytest.raises(InvalidArgument) as caught:
+        verify_plan(view, first_half(view), since="10%")
+    assert caught.value.code == "window_seen"
+
+
+def test_the_extent_of_a_trace_ends_with_its_last_access(tmp_path: Path) -> None:
+    view = collected(tmp_path, "zipf")
+    last = view.load.data["access"].to_table().column("time").to_pylist()[-1]
+    assert view.extent.until == last + timedelta(microseconds=1)
+    assert view.window("1970-01-01", "2100-01-01") == (view.extent.since, view.extent.until)
+
+
+def test_percentages_fall_on_starts_of_windows(tmp_path: Path) -> None:
+    view = collected(tmp_path, "zipf")
+    for percentage in ("0%", "33.3%", "50%", "99%"):
+        moment = view.window(percentage, None)[0]
+        assert (moment - view.extent.since) % view.extent.window == timedelta(0)
+
+
+def test_bytes_need_a_threshold_of_their_own(tmp_path: Path) -> None:
+    view = collected(tmp_path, "hot-range")
+    since, until = view.window(None, None)
+    bytes_ = OBJECTIVES["bytes"]
+    answer = hot(view, since=since, until=until, objective=bytes_, rule=Rule())
+    assert {verdict.verdict for verdict in answer.verdicts} == {Verdict.UNKNOWN}
+    rule = Rule(threshold_per_minute=100)
+    answer = hot(view, since=since, until=until, objective=bytes_, rule=rule)
+    assert answer.verdicts[0].verdict is Verdict.HOT
+
+
+def test_withdrawing_names_all_that_depends_on_it(tmp_path: Path) -> None:
+    view = collected(tmp_path, "hot-range")
+    catalog = open_catalog(str(tmp_path / "catalog"))
+    given = first_half(view, splits=6)
+    approve(catalog, given, [], by="anna")
+    with pytest.raises(InvalidArgument, match="withdraw what depends on it too: ") as caught:
+        approve(catalog, given, ["split-001"], by="anna", withdraw=True)
+    named = caught.value.hint.partition(": ")[2].split()
+    left = approve(catalog, given, ["split-001", *named], by="anna", withdraw=True)
+    assert not set(left.approved) & {"split-001", *named}
+    last = given.actions[-1].action_id
+    with pytest.raises(InvalidArgument, match="approve what it depends on too: ") as caught:
+        approve(catalog, given, [named[-1]], by="anna")
+    needed = caught.value.hint.partition(": ")[2].split()
+    assert approve(catalog, given, [*needed, named[-1]], by="anna").approved
+    assert last
+
+
+def test_an_approval_in_a_catalog_without_the_cluster_is_refused(tmp_path: Path) -> None:
+    given = first_half(collected(tmp_path, "zipf"))
+    other = tmp_path / "other"
+    other.mkdir()
+    collected(other, "zipf", cluster="other")
+    with pytest.raises(NotFound) as caught:
+        approve(open_catalog(str(other / "catalog")), given, [], by="anna")
+    assert caught.value.code == "cluster_absent"
+
+
+def test_a_plan_and_its_approval_come_in_one_record(tmp_path: Path) -> None:
+    given = first_half(collected(tmp_path, "zipf"))
+    catalog = open_catalog(str(tmp_path / "catalog"))
+    before = catalog.seq
+    approve(catalog, given, [], by="anna")
+    assert catalog.seq == before + 1
 
 
 def test_a_moving_front_is_reported_as_drift(tmp_path: Path) -> None:
@@ -141,7 +319,9 @@ def test_approvals_of_one_plan_say_nothing_of_another(tmp_path: Path) -> None:
     assert approved_actions(catalog, other) == ()
 
 
-@pytest.mark.parametrize("by", ["", "  ", "a\nb", "x" * 300, "\x1b[31m"])
+@pytest.mark.parametrize(
+    "by", ["", "  ", "a\nb", "x" * 300, "\x1b[31m", "policy:nightly", "user:x"]
+)
 def test_an_approver_needs_a_printable_name(tmp_path: Path, by: str) -> None:
     view = collected(tmp_path, "zipf")
     catalog = open_catalog(str(tmp_path / "catalog"))

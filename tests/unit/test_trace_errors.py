@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import lzma
+import random
 import re
 from pathlib import Path
 
@@ -13,7 +15,14 @@ import pytest
 from workbench.errors import InvalidArgument, InvalidInput
 from workbench.traces import files, streams, windows
 from workbench.traces.columns import CLOUDPHYSICS_OPERATIONS, KEY_ENCODINGS, OPERATIONS
-from workbench.traces.readers import FORMATS, TIME_UNITS, TraceOptions, read_trace
+from workbench.traces.readers import (
+    COMPRESSION_ENDINGS,
+    FORMAT_BY_ENDING,
+    FORMATS,
+    TIME_UNITS,
+    TraceOptions,
+    read_trace,
+)
 
 
 def refusal(data: bytes, **options: object) -> InvalidInput:
@@ -32,6 +41,8 @@ def parquet(**columns: object) -> bytes:
 
 
 def compressed(data: bytes, codec: str) -> bytes:
+    if codec == "xz":
+        return lzma.compress(data, preset=1)
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, codec) as stream:
         stream.write(data)
@@ -46,6 +57,7 @@ def compressed(data: bytes, codec: str) -> bytes:
         b"time,key",
         compressed(b"", "gzip"),
         compressed(b"time,key\n", "zstd"),
+        compressed(b"", "xz"),
         parquet(time=pa.array([], pa.int64()), key=pa.array([], pa.binary())),
         parquet(time=pa.array([], pa.int64()), key=pa.array([], pa.string())),
     ],
@@ -54,7 +66,10 @@ def test_a_trace_without_accesses_is_empty(data: bytes) -> None:
     assert refusal(data).code == "trace_empty"
 
 
-@pytest.mark.parametrize("codec", ["zstd", "gzip", "lz4", "bz2"])
+CODECS = ["zstd", "gzip", "lz4", "bz2", "xz"]
+
+
+@pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
 def test_a_compressed_stream_that_ends_early_is_cut_off(codec: str, kept: float) -> None:
     rows = b"".join(b"%d,%d\n" % (i, i * i * 7919 % 10**9) for i in range(200_000))
@@ -64,9 +79,37 @@ def test_a_compressed_stream_that_ends_early_is_cut_off(codec: str, kept: float)
     assert codec in error.message
 
 
-def test_a_compressed_stream_that_does_not_decode_is_damaged() -> None:
-    data = compressed(b"time,key\n1,a\n", "gzip")
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_compressed_stream_is_cut_off_at_whatever_byte_it_ends(codec: str) -> None:
+    data = compressed(b"time,key\n1,a\n2,b\n", codec)
+    for end in range(2, len(data)):
+        assert refusal(data[:end]).code == "trace_truncated", end
+    for end in range(len(data) + 2, 2 * len(data)):
+        assert refusal((data + data)[:end]).code == "trace_truncated", end
+
+
+@pytest.mark.parametrize("codec", ["gzip", "xz"])
+def test_a_compressed_stream_that_does_not_decode_is_damaged(codec: str) -> None:
+    data = compressed(b"time,key\n1,a\n", codec)
     assert refusal(data + b"rubbish!").code == "trace_damaged"
+    wrong = bytearray(data)
+    wrong[len(data) // 2] ^= 0xFF
+    assert refusal(bytes(wrong)).code == "trace_damaged"
+
+
+def test_xz_padding_of_an_odd_length_is_damaged() -> None:
+    data = compressed(b"time,key\n1,a\n", "xz")
+    assert refusal(data + bytes(3)).code == "trace_damaged"
+    assert refusal(data + bytes(5) + data).code == "trace_damaged"
+
+
+def test_an_xz_stream_that_asks_for_too_much_memory_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams, "XZ_MEMORY_BYTES_MAX", 1 << 20)
+    error = refusal(lzma.compress(b"time,key\n1,a\n", preset=6))
+    assert error.code == "trace_too_large"
+    assert "memory" in error.message
 
 
 @pytest.mark.parametrize("tail", [b"3", b"3,b\n4\n"[:-1], b"3,c\n4\n"])
@@ -135,7 +178,6 @@ def test_a_packed_parquet_file_is_unpacked_up_to_a_limit(monkeypatch: pytest.Mon
     [
         (b"42932745 8 0 0\n42932753 8 0 1\n", "text without a known header, '42932745 8 0 0'"),
         (b'{"time": 1, "key": "a"}\n', "JSON"),
-        (b"\xfd7zXZ\x00\x00", "xz-compressed"),
         (b"PK\x03\x04....", "ZIP"),
         (b"\x01\x02\x03\x04\x05\x06\x07\x08\x09", "binary data, 0x0102030405060708"),
         (b"1,2,3\n4,5,6\n", "text without a known header"),
@@ -147,7 +189,7 @@ def test_an_unknown_format_says_what_the_bytes_look_like(data: bytes, looks: str
     error = refusal(data)
     assert error.code == "trace_format_unknown"
     assert looks in error.message
-    assert "--format cloudphysics|csv|parquet" in error.hint
+    assert "--format arc|cloudphysics|csv|parquet|u32" in error.hint
 
 
 def test_a_named_format_that_the_bytes_contradict_is_refused() -> None:
@@ -325,7 +367,10 @@ def test_a_failing_disk_is_not_taken_for_a_damaged_file() -> None:
             return super().read(size)
 
     rows = b"".join(b"%d,%d\n" % (i, i * i * 7919 % 10**9) for i in range(200_000))
-    for data in (b"time,key\n" + rows, compressed(b"time,key\n" + rows, "lz4")):
+    text = b"time,key\n" + rows
+    stored = random.Random(5).randbytes(1_200_000)
+    for data in (text, compressed(text, "lz4"), lzma.compress(text + stored, preset=0)):
+        assert len(data) > 1_000_000
         with pytest.raises(OSError, match="Input/output error"):
             read_trace(Failing(data), "t", TraceOptions())
 
@@ -363,4 +408,7 @@ def test_the_format_document_names_every_code_word_and_limit() -> None:
         assert f"`{word}`" in text or f"|{word}" in text, word
     assert files.ROWS_MAX == 500_000_000
     assert (files.RAW_BYTES_MAX, streams.IN_MEMORY_BYTES_MAX) == (32 << 30, 4 << 30)
+    assert (files.BLOCK_BYTES, streams.XZ_MEMORY_BYTES_MAX) == (1 << 20, 1 << 30)
+    for ending in (*FORMAT_BY_ENDING, *COMPRESSION_ENDINGS):
+        assert f"`{ending}`" in text, ending
     assert windows.CELLS_MAX == 20_000_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import struct
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -40,6 +41,8 @@ def parquet(columns: dict[str, object]) -> bytes:
 
 
 def compressed(data: bytes, codec: str) -> bytes:
+    if codec == "xz":
+        return lzma.compress(data)
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, codec) as stream:
         stream.write(data)
@@ -80,21 +83,30 @@ def test_cloudphysics_under_another_header_order_by_name() -> None:
     assert rows(trace) == [(1.0, struct.pack(">Q", 7), "read", None)]
 
 
-@pytest.mark.parametrize("codec", ["zstd", "gzip", "lz4", "bz2"])
+@pytest.mark.parametrize("codec", ["zstd", "gzip", "lz4", "bz2", "xz"])
 def test_compression_is_known_by_its_magic_bytes(codec: str) -> None:
     trace = read(compressed(SMALL, codec))
     assert rows(trace) == rows(read(SMALL))
     assert trace.assumptions["compression"] == codec
 
 
-def test_two_compressed_streams_in_a_row_are_one_file() -> None:
+@pytest.mark.parametrize("codec", ["gzip", "xz"])
+def test_two_compressed_streams_in_a_row_are_one_file(codec: str) -> None:
     head, tail = SMALL[:17], SMALL[17:]
-    assert rows(read(compressed(head, "gzip") + compressed(tail, "gzip"))) == rows(read(SMALL))
+    assert rows(read(compressed(head, codec) + compressed(tail, codec))) == rows(read(SMALL))
+
+
+@pytest.mark.parametrize("padding", [4, 3 << 20])
+def test_xz_streams_may_be_padded_with_zeros(padding: int) -> None:
+    head, tail = compressed(SMALL[:17], "xz"), compressed(SMALL[17:], "xz")
+    zeros = bytes(padding)
+    assert rows(read(head + zeros + tail + zeros)) == rows(read(SMALL))
 
 
 def test_a_compressed_parquet_file_is_unpacked_first() -> None:
     data = parquet({"time": [1], "key": [b"a"]})
-    assert rows(read(compressed(data, "zstd"))) == [(1.0, b"a", "read", None)]
+    for codec in ("zstd", "xz"):
+        assert rows(read(compressed(data, codec))) == [(1.0, b"a", "read", None)]
 
 
 def test_a_pipe_that_cannot_seek_is_read() -> None:
@@ -337,7 +349,7 @@ def test_everything_assumed_is_said() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"format": "arc"},
+        {"format": "lis"},
         {"time_unit": "m"},
         {"key_encoding": "base64"},
         {"columns": {"tenant": "x"}},

@@ -186,6 +186,7 @@ class Catalog:
             InvalidInput: A name or table that cannot be stored; a name twice.
             FingerprintConflict: A dataset has columns of other names, types or nullability;
                 nothing was changed.
+            Conflict: `dataset_exists`, for a `create` of a name that holds something else.
             Unavailable: `catalog_busy`, `upload_failed`.
             OutcomeUnknown: `commit_outcome_unknown`.
             Storage: The store refused, as for a full disk.

@@ -23,7 +23,7 @@ from workbench.catalog.faults import corrupt
 from workbench.catalog.layout import log_key
 from workbench.catalog.record import Entry, Record
 from workbench.catalog.values import Registered, Registration
-from workbench.errors import FingerprintConflict
+from workbench.errors import Conflict, FingerprintConflict
 from workbench.model.manifest import Manifest, ObjectRef, dataset_id_of
 
 if TYPE_CHECKING:
@@ -69,10 +69,17 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One dataset of a commit; `append` adds the objects to the registered ones."""
+    """One dataset of a commit.
+
+    Attributes:
+        registration: What shall hold.
+        append: Adds the objects to the registered ones.
+        create: The name must be free, or hold the very same; checked again at every rebase.
+    """
 
     registration: Registration
     append: bool = False
+    create: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,7 @@ def plan(state: State, changes: Sequence[Change], now: datetime) -> Batch:
 
     Raises:
         FingerprintConflict: For the first change whose dataset has another fingerprint.
+        Conflict: `dataset_exists` for the first `create` whose name holds something else.
     """
     entries, answers = [], []
     for change in changes:
@@ -119,6 +127,12 @@ def plan(state: State, changes: Sequence[Change], now: datetime) -> Batch:
         if registered is not None and _holds(registered, wanted):
             answers.append(Registered(_copy(registered), existing=True, written=False))
             continue
+        if registered is not None and change.create:
+            raise Conflict(
+                f"dataset {registered.name!r} is registered with other objects or properties",
+                code="dataset_exists",
+                hint="choose another name, or replace it",
+            )
         manifest = _manifest(registered, wanted, now.astimezone(UTC))
         entries.append(Entry("put", manifest))
         answers.append(Registered(_copy(manifest), existing=registered is not None, written=True))

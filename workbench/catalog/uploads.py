@@ -94,7 +94,8 @@ class Uploads:
             row_count=write.table.num_rows,
             properties=dict(write.properties),
         )
-        return Change(registration, append=write.mode == "append")
+        mode = write.mode
+        return Change(registration, append=mode == "append", create=mode == "create")
 
     def _referred(self, batch: Batch) -> list[str]:
         refs = (ref for entry in batch.entries for ref in entry.manifest.objects)
@@ -119,11 +120,11 @@ class Uploads:
 
 
 def _check_write(write: Write) -> None:
-    if write.mode not in {"replace", "append"}:
+    if write.mode not in {"replace", "append", "create"}:
         raise InvalidArgument(
             f"dataset {write.name!r}: unknown mode {write.mode!r}",
             code="write_mode_unknown",
-            hint="use 'replace' or 'append'",
+            hint="use 'replace', 'append' or 'create'",
         )
     check_properties(write.name, "property", write.properties)
     check_properties(write.name, "Parquet metadata", write.parquet_metadata)

@@ -52,14 +52,15 @@ class Write:
         name: See `check_name`.
         table: At least one column, no two of one name.
         mode: `replace` puts the rows in the place of what was there. `append` adds them, and
-            lays the new properties over the old ones.
+            lays the new properties over the old ones. `create` needs a free name, or one that
+            holds the very same.
         properties: What was assumed when the data were made.
         parquet_metadata: Goes into the schema metadata of the data files.
     """
 
     name: str
     table: pa.Table
-    mode: Literal["replace", "append"] = "replace"
+    mode: Literal["replace", "append", "create"] = "replace"
     properties: Mapping[str, str] = field(default_factory=dict)
     parquet_metadata: Mapping[str, str] = field(default_factory=dict)
 

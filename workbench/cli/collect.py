@@ -26,11 +26,16 @@ if TYPE_CHECKING:
 
 def trace_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how a trace is read and divided."""
-    formats = click.Choice(["auto", "cloudphysics", "csv", "parquet"])
+    formats = click.Choice(["auto", "arc", "cloudphysics", "csv", "parquet", "u32"])
     for option in reversed(
         [
             click.option(
-                "--format", "trace_format", type=formats, default="auto", show_default=True
+                "--format",
+                "trace_format",
+                type=formats,
+                default="auto",
+                show_default=True,
+                help="Of the trace; auto goes by its content, and by the name for .lis and .trace.",
             ),
             click.option(
                 "--columns",
@@ -51,7 +56,10 @@ def trace_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Unit of times that are numbers.",
             ),
             click.option(
-                "--rate", type=float, metavar="OPS_PER_S", help="For traces without times."
+                "--rate",
+                type=float,
+                metavar="OPS_PER_S",
+                help="For traces without times; arc and u32 have none.",
             ),
             click.option(
                 "--speedup", type=float, default=1.0, help="Divide all time spans by this."
@@ -118,14 +126,16 @@ def collect(
 ) -> None:
     """Read routes and load from SOURCE into the catalog; creates it where there is none.
 
-    SOURCE is trace:FILE: CloudPhysics CSV, CSV with a header, or Parquet, also compressed with
-    zstd or gzip. Columns are time, key, and optionally op (read, write) and size.
+    SOURCE is trace:FILE: CloudPhysics CSV, CSV with a header, Parquet, ARC .lis, or .trace of
+    4-byte numbers, also compressed with zstd, gzip or xz. Columns are time, key, and optionally
+    op (read, write) and size.
 
     \b
     Examples:
       workbench collect trace:cloudphysics.csv.zst --routes 8
       workbench collect trace:requests.csv --columns key=path,time=ts --time-unit ms
       workbench collect trace:requests.parquet --routes file:routes.json --json
+      workbench collect trace:arc-P3.lis.zst --rate 1000
     """
     from workbench.session.collect import collect as run
 

@@ -6,9 +6,12 @@ Data go to stdout, progress and logs to stderr. rich is imported only where some
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import sys
 import time
 from contextlib import contextmanager
+from io import StringIO
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -19,12 +22,15 @@ from workbench.session.progress import Progress, silent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from rich.table import Table
+
     from workbench.model.keys import Span
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
 DEFAULT_CATALOG: Final = "./.workbench/catalog"
-PLAIN_WIDTH: Final = 160
+TERMINAL_COLUMNS_MIN: Final = 100
+FREE_TEXT_MIN: Final = 32
 PROGRESS_AFTER_SECONDS: Final = 0.5
 
 
@@ -36,6 +42,33 @@ class Duration(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return milliseconds; raises InvalidArgument, which is wrong usage too."""
         return value if isinstance(value, int) else parse_duration_ms(value)
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers that nan and inf are not in: nan is neither under nor over a bound."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number; click refuses what is none or lies outside."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+class Fraction(FiniteRange):
+    """A number from 0 to 1."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, max=1)
+
+
+class Positive(FiniteRange):
+    """A finite number over 0."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True)
 
 
 def catalog_option(command: F) -> F:
@@ -89,19 +122,60 @@ def percent(share: float | None) -> str:
 def print_table(
     title: str, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]
 ) -> None:
-    """Print a table; columns are (name, "left" or "right")."""
-    from rich.box import SIMPLE_HEAD
+    """Print a table; columns are (name, "left" or "right").
+
+    What stands in a cell stays on one line, so that it can be copied, also where the line runs
+    over the edge of the terminal. Only a last column of free text is wrapped, between words and
+    on a terminal; a file or pipe gets the width that it needs.
+    """
     from rich.console import Console
+    from rich.measure import Measurement
+
+    class Page(StringIO):
+        # By this rich chooses lines that the output can show.
+        encoding = sys.stdout.encoding
+
+    terminal = sys.stdout.isatty()
+    page = Page()
+    table, spare = _table(title, columns, rows)
+    unbounded = Console(file=page, width=sys.maxsize)
+    width = Measurement.get(unbounded, unbounded.options, table).maximum
+    if terminal:
+        room = max(TERMINAL_COLUMNS_MIN, shutil.get_terminal_size().columns)
+        width = max(width - spare, min(width, room))
+    # rich would end the process itself where the reader has gone: click writes.
+    console = Console(file=page, width=max(width, 1), force_terminal=terminal, highlight=False)
+    console.print(table)
+    click.echo("\n".join(line.rstrip() for line in page.getvalue().splitlines()))
+
+
+def _table(
+    title: str, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]
+) -> tuple[Table, int]:
+    """Return the table, and by how many columns wrapping could narrow it."""
+    from rich.box import SIMPLE_HEAD
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for name, side in columns:
-        table.add_column(name, justify="right" if side == "right" else "left", overflow="fold")
+    last = [columns[-1][0], *(row[-1] for row in rows)]
+    free = columns[-1][1] == "left" and any(" " in cell for cell in last)
+    heading = Text(title, style="table.title", no_wrap=True)
+    table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for number, (name, side) in enumerate(columns, start=1):
+        wraps = free and number == len(columns)
+        table.add_column(
+            name,
+            justify="right" if side == "right" else "left",
+            no_wrap=not wraps,
+            overflow="fold",
+        )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
-    console.print(table)
+    if not free:
+        return table, 0
+    words = max(cell_len(word) for cell in last for word in cell.split())
+    return table, max(0, max(map(cell_len, last)) - max(words, FREE_TEXT_MIN))
 
 
 def warn(text: str) -> None:
@@ -115,7 +189,7 @@ def progress_bar() -> Iterator[Progress]:
 
     Nothing is drawn for what takes less than half a second.
     """
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield silent
         return
     from rich.console import Console

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from workbench.cli.common import (
     span_json,
     window_options,
 )
-from workbench.model.plan import OBJECTIVES
+from workbench.model.plan import OBJECTIVES, Objective
 from workbench.model.times import rfc3339
 from workbench.planner.detect import THRESHOLD_PER_MINUTE, WINDOWS_HOT, RouteVerdict, Rule
 
@@ -32,13 +33,26 @@ objective_option = click.option(
     show_default=True,
     help="What counts as load; score is 4 x writes + reads.",
 )
+weight_option = click.option(
+    "--write-weight",
+    type=click.IntRange(0, 1_000),
+    default=OBJECTIVES["score"].write_weight,
+    show_default=True,
+    help="How many reads a write counts for, in the score.",
+)
 threshold_option = click.option(
     "--threshold",
     type=click.FloatRange(min=0, min_open=True),
     default=THRESHOLD_PER_MINUTE,
     show_default=True,
-    help="Load a minute from which on a route is hot.",
+    help="Load a minute from which on a route is hot; the default is for the score alone.",
 )
+
+
+def objective_of(name: str, write_weight: int) -> Objective:
+    """Return the objective that the options name."""
+    objective = OBJECTIVES[name]
+    return replace(objective, write_weight=write_weight) if name == "score" else objective
 
 
 @click.command()
@@ -46,6 +60,7 @@ threshold_option = click.option(
 @cluster_option
 @window_options
 @objective_option
+@weight_option
 @threshold_option
 @click.option(
     "--windows",
@@ -62,6 +77,7 @@ def hot(
     since: str | None,
     until: str | None,
     objective: str,
+    write_weight: int,
     threshold: float,
     windows: int,
     top: int,
@@ -84,7 +100,8 @@ def hot(
     view = open_cluster(open_catalog(catalog_url), cluster)
     start, end = view.window(since, until)
     rule = Rule(threshold_per_minute=threshold, windows_hot=windows)
-    answer = run(view, since=start, until=end, objective=OBJECTIVES[objective], rule=rule)
+    chosen = objective_of(objective, write_weight)
+    answer = run(view, since=start, until=end, objective=chosen, rule=rule)
     if as_json:
         emit("hot", hot_fields(answer))
         return
@@ -111,6 +128,8 @@ def _verdict_fields(verdict: RouteVerdict) -> dict[str, Any]:
         "share": verdict.share,
         "score_per_minute": verdict.per_minute,
         "windows_over": verdict.windows_over,
+        "peak_per_minute": verdict.peak_per_minute,
+        "peak_at": None if verdict.peak_at is None else rfc3339(verdict.peak_at),
         "proof": [rfc3339(start) for start in verdict.proof],
         "reasons": list(verdict.reasons),
     }
@@ -125,21 +144,44 @@ def print_verdicts(answer: HotAnswer, top: int) -> None:
             str(v.route.group),
             v.verdict.value,
             percent(v.share),
-            "not measured" if v.per_minute is None else f"{v.per_minute:,.0f}",
+            _rate(v.per_minute),
+            _rate(v.peak_per_minute),
             "; ".join(v.reasons),
         ]
         for v in answer.verdicts[:top]
     ]
-    names = ("route", "span", "group", "verdict", "share", "per minute", "why")
-    right = {"route", "group", "share", "per minute"}
-    columns = [(name, "right" if name in right else "left") for name in names]
-    print_table(f"Routes of {answer.cluster} by {answer.objective}", columns, rows)
-    flagged = sum(v.verdict == "hot" for v in answer.verdicts)
+    names = ("route", "span", "group", "verdict", "share of all", "last minute", "peak", "why")
+    left = {"span", "verdict", "why"}
+    columns = [(name, "left" if name in left else "right") for name in names]
+    window = f"{rfc3339(answer.since)} to {rfc3339(answer.until)}"
+    print_table(
+        f"Routes of {answer.cluster} by {answer.objective} a minute, {window}", columns, rows
+    )
     hidden = len(answer.verdicts) - len(rows)
     more = f"; {hidden} more with --top {len(answer.verdicts)}" if hidden > 0 else ""
-    click.echo(f"{flagged} of {len(answer.verdicts)} routes are hot{more}")
-    if not flagged:
-        click.echo("not hot may still be worth balancing: see `workbench plan`")
+    click.echo(f"{_counts(answer)}{more}")
+    peaks = [
+        (v.peak_per_minute, v.peak_at, v.route.route_id)
+        for v in answer.verdicts
+        if v.peak_per_minute is not None and v.peak_at is not None
+    ]
+    if not any(v.verdict == "hot" for v in answer.verdicts) and peaks:
+        rate, moment, route_id = max(peaks)
+        click.echo(
+            f"the highest was {_rate(rate)} a minute, on route {route_id} at {rfc3339(moment)}; "
+            "what is not hot may still be worth balancing: see `workbench plan`"
+        )
+
+
+def _counts(answer: HotAnswer) -> str:
+    """Return how many routes got which verdict, the gravest first."""
+    kinds = [v.verdict.value for v in answer.verdicts]
+    counted = {kind: kinds.count(kind) for kind in ("hot", *dict.fromkeys(kinds))}
+    return f"of {len(kinds)} routes " + ", ".join(f"{n} {kind}" for kind, n in counted.items())
+
+
+def _rate(per_minute: float | None) -> str:
+    return "not measured" if per_minute is None else f"{per_minute:,.0f}"
 
 
 @click.command()

@@ -9,32 +9,45 @@
 | 4      | partly applied, or a job failed                                |
 | 5      | conflict: stale version, fingerprint, another's collection     |
 | 130    | interrupted                                                    |
+| 141    | whoever read the output went away                              |
 
 Only click is imported until a command runs: `workbench --help` must not pay for DuckDB.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
 import sys
-import tomllib
 import traceback
-from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
 from workbench._version import __version__
-from workbench.errors import Conflict, Internal, InvalidArgument, InvalidInput, WorkbenchError
+from workbench.cli.configuration import configure, origin, running
+from workbench.errors import (
+    Conflict,
+    Internal,
+    InvalidArgument,
+    InvalidInput,
+    Storage,
+    WorkbenchError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_CONFLICT: Final = 5
 EXIT_INTERRUPTED: Final = 130
 EXIT_BROKEN_PIPE: Final = 141
-CONFIG_FILE: Final = "workbench.toml"
+COMPLETE_VARIABLE: Final = "_WORKBENCH_COMPLETE"
+# How DuckDB says that Ctrl-C came while it ran a query.
+INTERRUPTED_QUERY: Final = "Query interrupted"
 
 # command: (module, attribute, one line for `workbench --help`)
 COMMANDS: Final = {
@@ -70,6 +83,17 @@ class LazyGroup(click.Group):
             importlib.import_module(f"workbench.cli.{module}"), attribute
         )
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, and give it the defaults of file and environment."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None and command is not None and not ctx.resilient_parsing:
+            found = running(ctx, name, command, rest)
+            if found is not None:
+                configure(ctx, found, COMMANDS)
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing any of them."""
@@ -115,46 +139,150 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _run(given: list[str], *, as_json: bool, debug: bool) -> int:
     """Run, and turn every way to end into an exit status."""
     try:
-        status = cli.main(
-            args=given,
-            prog_name="workbench",
-            standalone_mode=False,
-            default_map=_configuration(Path(CONFIG_FILE)),
-            auto_envvar_prefix="WORKBENCH",
-        )
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our output has gone; keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("workbench: interrupted", err=True)
-        return EXIT_INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - a bug of ours still ends in one line
-        if debug:
-            traceback.print_exc()
-        known = _as_known(error)
-        _show(known, as_json=as_json)
-        return _status_of(known)
+        return _command_line(given)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a bug ends in one line too
+        failure = error
+    try:
+        return _end(failure, as_json=as_json, debug=debug)
+    except OSError:
+        # Nobody reads stderr, or it is full: the status is all that is left to say.
+        _discard_output()
+        return EXIT_FAILURE
+
+
+def _command_line(given: list[str]) -> int:
+    """Run the command line, or complete it, and return its status.
+
+    Not by click's own `main`: that takes a broken pipe for a failure, and answers an interrupt
+    with an empty line.
+    """
+    if instruction := os.environ.get(COMPLETE_VARIABLE):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(cli, {}, "workbench", COMPLETE_VARIABLE, instruction)
+    if sys.stdout is None:
+        raise _output_failed(os.strerror(errno.EBADF))
+    try:
+        with cli.make_context("workbench", list(given)) as ctx:
+            status = cli.invoke(ctx)
+    except click.exceptions.Exit as end:
+        status = end.exit_code
     return status if isinstance(status, int) else 0
 
 
-def _as_known(error: Exception) -> WorkbenchError:
+def _end(failure: BaseException, *, as_json: bool, debug: bool) -> int:
+    """Say why the command did not finish, and return the status."""
+    if _is_interruption(failure):
+        click.echo("workbench: interrupted", err=True)
+        return EXIT_INTERRUPTED
+    if isinstance(failure, OSError) and _came_from_output(failure):
+        _discard_output()
+        if isinstance(failure, BrokenPipeError):
+            return EXIT_BROKEN_PIPE
+    if debug:
+        traceback.print_exception(failure)
+    if isinstance(failure, click.exceptions.NoArgsIsHelpError) and not as_json:
+        click.echo(failure.format_message(), err=True)
+        return EXIT_USAGE
+    known = _as_known(failure)
+    _show(known, as_json=as_json)
+    return _status_of(known)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and all that it came from."""
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and each not in seen:
+            seen.append(each)
+            waiting += [each.__context__, each.__cause__]
+            yield each
+
+
+def _is_interruption(error: BaseException) -> bool:
+    """Return whether Ctrl-C is behind it; libraries answer that with exceptions of their own."""
+    return any(
+        isinstance(each, click.Abort | KeyboardInterrupt)
+        or (isinstance(each, RuntimeError) and INTERRUPTED_QUERY in str(each))
+        for each in _chain(error)
+    )
+
+
+def _came_from_output(error: OSError) -> bool:
+    """Return whether writing to stdout or stderr failed: all of ours is written by click.echo."""
+    frame = error.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_code is click.echo.__code__:
+            return True
+        frame = frame.tb_next
+    return False
+
+
+def _discard_output() -> None:
+    """Lead stdout and stderr nowhere where they fail, else the interpreter complains at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+
+def _output_failed(reason: str) -> Storage:
+    return Storage(
+        f"the output could not be written: {reason}",
+        code="output_failed",
+        hint="check where the output goes",
+    )
+
+
+def _as_known(error: BaseException) -> WorkbenchError:
     """Return the error as one of ours."""
     match error:
         case WorkbenchError():
             return error
-        case click.UsageError():
-            hint = f"see `{error.ctx.command_path} --help`" if error.ctx else ""
-            return InvalidArgument(error.format_message(), code="usage", hint=hint)
         case click.ClickException():
-            return InvalidInput(error.format_message(), code="usage")
+            return _of_click(error)
+        case OSError():
+            return _of_system(error)
         case _:
             return Internal(
                 f"{type(error).__name__}: {error}",
                 code="internal",
                 hint="this is a bug; run again with --debug and report it",
             )
+
+
+def _of_click(error: click.ClickException) -> InvalidInput:
+    """Return what click found; a refused value names the file or variable that it came from."""
+    message = error.format_message()
+    if isinstance(error, click.BadParameter) and (source := origin(error)):
+        hint = "mend or remove it"
+        return InvalidInput(f"{source}: {message}", code="configuration_invalid", hint=hint)
+    if not isinstance(error, click.UsageError):
+        return InvalidInput(message, code="usage")
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        message = "a command is missing"
+    hint = f"see `{error.ctx.command_path} --help`" if error.ctx else ""
+    return InvalidArgument(message, code="usage", hint=hint)
+
+
+def _of_system(error: OSError) -> Storage:
+    """Return what the system refused; that is no bug of ours."""
+    reason = error.strerror or str(error) or type(error).__name__
+    if _came_from_output(error):
+        return _output_failed(reason)
+    place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    return Storage(
+        f"{place}{reason}",
+        code="system_refused",
+        hint="check the file, its permissions and the free space; --debug shows where it failed",
+    )
 
 
 def _status_of(error: WorkbenchError) -> int:
@@ -180,30 +308,3 @@ def _show(error: WorkbenchError, *, as_json: bool) -> None:
         "hint": error.hint,
     }
     click.echo(json.dumps({"schema": "workbench.error/1", "error": fields}), err=True)
-
-
-def _configuration(path: Path) -> dict[str, Any]:
-    """Return the defaults in `workbench.toml`; a top-level `catalog` counts for all commands."""
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidInput(
-            f"{path} cannot be read: {error}",
-            code="configuration_invalid",
-            hint="mend or remove it",
-        ) from error
-    unknown = [name for name in content if name not in COMMANDS and name != "catalog"]
-    tables = [name for name, value in content.items() if not isinstance(value, dict)]
-    if unknown or any(name != "catalog" for name in tables):
-        wrong = (unknown or tables)[0]
-        raise InvalidInput(
-            f"{path} has {wrong!r}, which is neither a command's table nor `catalog`",
-            code="configuration_invalid",
-            hint=f"tables are {', '.join(COMMANDS)}",
-        )
-    shared = content.pop("catalog", None)
-    if shared is not None:
-        os.environ.setdefault("WORKBENCH_CATALOG", str(shared))
-    return content

@@ -16,13 +16,15 @@ from workbench.cli.common import (
     print_table,
     progress_bar,
     span_json,
+    warn,
     window_options,
 )
-from workbench.cli.look import objective_option, threshold_option
+from workbench.cli.look import objective_of, objective_option, threshold_option, weight_option
 from workbench.model.keys import printable_key
-from workbench.model.plan import OBJECTIVES, Limits, plan_to_json
+from workbench.model.plan import Limits, plan_to_json
 from workbench.model.times import rfc3339
 from workbench.planner.detect import Rule
+from workbench.planner.replay import Outcome
 
 if TYPE_CHECKING:
     from workbench.model.plan import Plan
@@ -30,7 +32,13 @@ if TYPE_CHECKING:
     from workbench.session.verify import VerifyAnswer
 
 EXIT_PROPOSALS: Final = 3
+OUTCOMES: Final = {
+    Outcome.HELD: "the forecast held",
+    Outcome.SHORT: "better, but short of the forecast",
+    Outcome.FAILED: "the plan did not help on this load",
+}
 SPLITS_MAX: Final = 100_000
+DECLINED_MAX: Final = 10
 
 
 @click.command()
@@ -38,6 +46,7 @@ SPLITS_MAX: Final = 100_000
 @cluster_option
 @window_options
 @objective_option
+@weight_option
 @click.option(
     "--max-splits",
     type=click.IntRange(0, SPLITS_MAX),
@@ -85,6 +94,7 @@ def plan(
     since: str | None,
     until: str | None,
     objective: str,
+    write_weight: int,
     max_splits: int,
     min_gain: float,
     only_hot: bool,
@@ -131,14 +141,16 @@ def plan(
             view,
             since=start,
             until=end,
-            objective=OBJECTIVES[objective],
+            objective=objective_of(objective, write_weight),
             limits=Limits(max_splits, min_gain, only_hot),
             rule=Rule(threshold_per_minute=threshold),
             source=sources[evidence],
         )
-        record_plan(catalog, proposal)
         if out is not None:
             plan_to_file(proposal, out)
+        record_plan(catalog, proposal)
+    for warning in view.warnings:
+        warn(warning)
     if as_json or output_format == "json":
         click.echo(_plan_text(proposal))
     elif output_format == "md":
@@ -158,18 +170,16 @@ def _plan_text(proposal: Plan) -> str:
 
 def print_plan(proposal: Plan) -> None:
     """Print a plan for a human: the answer first, then the actions, then the proof."""
-    marks, total = proposal.bottleneck, proposal.total_load
-    unit = proposal.objective.name
     click.echo(f"plan {proposal.plan_id} for {proposal.cluster}, {_window(proposal)}")
     if not proposal.actions:
-        click.echo(f"nothing to do: the hottest route carries {percent(marks.before / total)}")
-        for declined in proposal.declined[:10]:
-            click.echo(f"  route {declined.route_id}: {declined.reason}")
+        click.echo(f"nothing to do: the hottest route carries {percent(proposal.max_share_before)}")
+        _print_declined(proposal)
         return
     click.echo(
-        f"{len(proposal.actions)} splits take the hottest route from "
+        f"{_splits(len(proposal.actions))} take the hottest route from "
         f"{percent(proposal.max_share_before)} to {percent(proposal.max_share_after)} of the load"
     )
+    total = proposal.total_load
     rows = [
         [
             action.action_id,
@@ -185,19 +195,43 @@ def print_plan(proposal: Plan) -> None:
     names = ("action", "route", "split key", "parent", "left", "right", "hottest after")
     left = {"action", "split key"}
     columns = [(name, "left" if name in left else "right") for name in names]
-    print_table(f"Actions, by share of {unit}", columns, rows)
-    click.echo(
-        f"bound: {marks.after:,} {unit} on the hottest route; nobody can do better with "
-        f"{proposal.limits.max_splits} splits (proof in the plan), nor fall below "
-        f"{marks.optimum:,} with {len(proposal.routes_after)} routes cut anywhere, nor below "
-        f"{marks.lower_bound:,} at all"
-    )
-    if proposal.declined:
-        click.echo(f"left alone: {len(proposal.declined)} routes")
-        for declined in proposal.declined[:10]:
-            click.echo(f"  route {declined.route_id}: {declined.reason}")
+    print_table(f"Actions, by share of {proposal.objective.name}", columns, rows)
+    _print_bound(proposal)
+    _print_declined(proposal)
     click.echo("there is no merge and no undo of a split")
     click.echo(f"next: workbench approve {proposal.plan_id}")
+
+
+def _print_bound(proposal: Plan) -> None:
+    """Print what fewer splits would reach, and what nobody can beat."""
+    marks, total = proposal.bottleneck, proposal.total_load
+    steps = ", ".join(f"{splits}: {percent(load / total)}" for splits, load in proposal.pareto[:12])
+    click.echo(f"hottest route by number of splits, each the least possible: {steps}")
+    click.echo(
+        f"the least that any {len(proposal.routes_after)} routes can reach, cut anywhere: "
+        f"{percent(marks.optimum / total)}; the plan carries the proof of both"
+    )
+    source = "single keys" if proposal.atom_kind == "key" else "buckets"
+    click.echo(f"evidence: {total:,} {proposal.objective.name} on {proposal.atoms:,} {source}")
+
+
+def _print_declined(proposal: Plan) -> None:
+    """Print why routes are left alone, those with the same reason once."""
+    by_reason: dict[str, list[int]] = {}
+    for declined in proposal.declined:
+        by_reason.setdefault(declined.reason, []).append(declined.route_id)
+    if by_reason:
+        click.echo(f"left alone: {len(proposal.declined)} of {len(proposal.routes_before)} routes")
+    for reason, routes in list(by_reason.items())[:DECLINED_MAX]:
+        shown = ", ".join(map(str, routes[:DECLINED_MAX]))
+        more = f" and {len(routes) - DECLINED_MAX} more" if len(routes) > DECLINED_MAX else ""
+        click.echo(f"  route {shown}{more}: {reason}")
+    if len(by_reason) > DECLINED_MAX:
+        click.echo(f"  … {len(by_reason) - DECLINED_MAX} more reasons with --json")
+
+
+def _splits(number: int) -> str:
+    return "1 split" if number == 1 else f"{number} splits"
 
 
 def _window(proposal: Plan) -> str:
@@ -233,7 +267,7 @@ def approve(
 
     catalog = open_catalog(catalog_url)
     found = resolve_plan(catalog, plan_reference)
-    decision = run(catalog, found, actions, by=by or user_name(), withdraw=withdraw)
+    decision = run(catalog, found, actions, by=user_name() if by is None else by, withdraw=withdraw)
     if as_json:
         emit("approve", approval_fields(decision))
         return
@@ -254,23 +288,37 @@ def approval_fields(decision: Approval) -> dict[str, Any]:
     }
 
 
+on_option = click.option(
+    "--on", "later", metavar="CLUSTER", help="Replay this later collection of the same cluster."
+)
+
+
 @click.command()
 @click.argument("plan_reference", metavar="PLAN")
 @catalog_option
+@on_option
 @window_options
 @json_option
 def verify(
-    plan_reference: str, catalog_url: str, since: str | None, until: str | None, as_json: bool
+    plan_reference: str,
+    catalog_url: str,
+    later: str | None,
+    since: str | None,
+    until: str | None,
+    as_json: bool,
 ) -> int:
     """Replay the load that came after PLAN's window on its routes, and compare with the forecast.
 
-    Also checks the plan's numbers and proof against the load from which it was made; where
-    they do not hold, the exit status is 1.
+    What came later may be the rest of the same collection, or one of its own under another
+    name (--on). Also checks the plan's numbers and proof against the load from which it was
+    made; where they do not hold, the exit status is 1.
 
     \b
     Examples:
       workbench verify 3f2a90c1
       workbench verify plan.json --since 75% --json
+      workbench collect trace:tuesday.csv --cluster prod-tuesday
+      workbench verify 3f2a90c1 --on prod-tuesday
     """
     from workbench.session.cluster import open_cluster
     from workbench.session.plans import resolve_plan
@@ -282,7 +330,8 @@ def verify(
     with progress_bar() as progress:
         progress("replaying", 0, None)
         view = open_cluster(catalog, found.cluster)
-        answer = verify_plan(view, found, since=since, until=until)
+        after = None if later is None else open_cluster(catalog, later)
+        answer = verify_plan(view, found, since=since, until=until, later=after)
     if as_json:
         emit("verify", verify_fields(answer))
     else:
@@ -303,6 +352,7 @@ def verify_fields(answer: VerifyAnswer) -> dict[str, Any]:
         },
         "actual": {
             "window": {"from": rfc3339(replayed.since), "to": rfc3339(replayed.until)},
+            "events": replayed.events,
             "total_load": total,
             "unrouted_load": replayed.after.unrouted,
             "routes_after": [
@@ -312,6 +362,7 @@ def verify_fields(answer: VerifyAnswer) -> dict[str, Any]:
         },
         "max_share_before": replayed.before.max_share,
         "max_share_after": replayed.after.max_share,
+        "outcome": replayed.outcome.value,
         "drift": {"distance": replayed.drift, "drifted": replayed.drifted},
         "false_claims": list(answer.false_claims),
     }
@@ -321,15 +372,18 @@ def print_verification(answer: VerifyAnswer) -> None:
     """Print forecast and outcome for a human."""
     proposal, replayed = answer.plan, answer.replayed
     print_shares(answer)
-    if replayed.drifted:
-        click.echo(
-            f"drift: {percent(replayed.drift)} of the load came on other routes than forecast; "
-            "plan again on newer load"
-        )
-    else:
-        click.echo(f"drift: {percent(replayed.drift)} of the load, within what a plan withstands")
+    click.echo(
+        f"{OUTCOMES[replayed.outcome]}; {percent(replayed.drift)} of the load came on other "
+        f"routes than forecast{', plan again on newer load' if replayed.drifted else ''}"
+    )
+    kind = "accesses" if proposal.atom_kind == "key" else "buckets"
+    window = f"{rfc3339(replayed.since)} to {rfc3339(replayed.until)}"
+    click.echo(f"replayed: {replayed.events:,} {kind}, {window}")
     if answer.false_claims:
-        click.echo(f"the plan's own numbers do not hold: {answer.false_claims[0]}")
+        click.echo(
+            f"the load in the catalog is not what plan {proposal.plan_id} was made from: "
+            f"{answer.false_claims[0]}"
+        )
     else:
         click.echo(f"the proof of plan {proposal.plan_id} holds")
 
@@ -340,7 +394,7 @@ def print_shares(answer: VerifyAnswer) -> None:
     splits = len(proposal.actions)
     print_table(
         "The hottest route's share of the load",
-        [("", "left"), ("before", "right"), (f"after {splits} splits", "right")],
+        [("", "left"), ("before", "right"), (f"after {_splits(splits)}", "right")],
         [
             [
                 "forecast, from the load that was planned on",

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from workbench.cli.common import catalog_option, emit, json_option, progress_bar
+from workbench.cli.plan import on_option
 
 
 @click.command()
@@ -18,11 +19,15 @@ from workbench.cli.common import catalog_option, emit, json_option, progress_bar
     default=Path("report.html"),
     show_default=True,
 )
+@on_option
 @json_option
-def report(plan_reference: str, catalog_url: str, out: Path, as_json: bool) -> None:
+def report(
+    plan_reference: str, catalog_url: str, out: Path, later: str | None, as_json: bool
+) -> None:
     """Write the report of PLAN: heat, actions, proof, forecast and what came, in one HTML file.
 
-    The file needs no network. What came after the plan's window is in it where it was collected.
+    The file needs no network. What came after the plan's window is in it where it was collected,
+    in the same collection or in a later one (--on).
 
     \b
     Examples:
@@ -38,7 +43,9 @@ def report(plan_reference: str, catalog_url: str, out: Path, as_json: bool) -> N
     found = resolve_plan(catalog, plan_reference)
     with progress_bar() as progress:
         progress("writing the report", 0, None)
-        write_report(catalog, open_cluster(catalog, found.cluster), found, out)
+        view = open_cluster(catalog, found.cluster)
+        after = None if later is None else open_cluster(catalog, later)
+        write_report(catalog, view, found, out, later=after)
     size = out.stat().st_size
     if as_json:
         emit("report", {"plan_id": found.plan_id, "report": str(out), "bytes": size})

@@ -330,11 +330,17 @@ def plan_from_json(document: Mapping[str, Any], where: str) -> Plan:
             hint="make a plan with `workbench plan --out FILE`",
         )
     carried = document.get("content_hash")
+    if not isinstance(carried, str):
+        raise InvalidInput(
+            f"{where} carries no content hash",
+            code="plan_field_invalid",
+            hint="make a plan with `workbench plan --out FILE`; plans are not written by hand",
+        )
     content = {k: v for k, v in document.items() if k not in {"plan_id", "content_hash"}}
     computed = hash_of(content)
     if carried != computed or document.get("plan_id") != computed[:PLAN_ID_DIGITS]:
         raise Corruption(
-            f"{where} carries the content hash {str(carried)[:PLAN_ID_DIGITS]}…, "
+            f"{where} carries the content hash {carried[:PLAN_ID_DIGITS]}…, "
             f"its content gives {computed[:PLAN_ID_DIGITS]}…",
             code="plan_hash_mismatch",
             hint="the plan was changed after it was made; make it anew with `workbench plan`",

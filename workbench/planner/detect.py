@@ -71,9 +71,16 @@ class RouteWindow:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The thresholds, as the caller set them."""
+    """The thresholds, as the caller set them.
 
-    threshold_per_minute: float = THRESHOLD_PER_MINUTE
+    Attributes:
+        threshold_per_minute: Load from which on a window counts; None where none is known,
+            as for bytes: then every route is `unknown`.
+        windows_hot: Consecutive windows that make a route hot.
+        cooldown_ms: How long after a split a route is `cooling` instead of `hot`.
+    """
+
+    threshold_per_minute: float | None = THRESHOLD_PER_MINUTE
     windows_hot: int = WINDOWS_HOT
     cooldown_ms: int = COOLDOWN_MS
 
@@ -89,7 +96,10 @@ class RouteVerdict:
         share: `load` over that of all routes; None where nothing was measured.
         per_minute: Rate in the last judged window; None where not measured.
         windows_over: Length of the streak at the end.
-        proof: Starts of the windows of that streak.
+        proof: Starts of the windows that prove the verdict: the streak, or the last window of
+            a cold route; none for an unknown one.
+        peak_per_minute: The highest measured rate of a window; None where not measured.
+        peak_at: Start of that window.
         reasons: Sentences for a human.
     """
 
@@ -100,6 +110,8 @@ class RouteVerdict:
     per_minute: float | None
     windows_over: int
     proof: tuple[datetime, ...]
+    peak_per_minute: float | None
+    peak_at: datetime | None
     reasons: tuple[str, ...]
 
 
@@ -132,7 +144,12 @@ def detect(
     rank = list(Verdict)
     return sorted(
         verdicts,
-        key=lambda v: (rank.index(v.verdict), -(v.load or 0), v.route.span.start),
+        key=lambda v: (
+            rank.index(v.verdict),
+            -(v.per_minute or 0),
+            -(v.load or 0),
+            v.route.span.start,
+        ),
     )
 
 
@@ -155,6 +172,16 @@ def _judge(  # noqa: PLR0913, PLR0917 - leaf of detect, one call
     last = mine.get(grid[-1]) if grid else None
     rate = None if last is None or last.load is None else _per_minute(last, last.load)
     verdict, reason = _verdict(route, last, streak, rate, rule)
+    proof = tuple(window.start for window in streak)
+    if verdict is Verdict.COLD:
+        proof = (grid[-1],)
+    rates = [
+        (_per_minute(mine[start], mine[start].load or 0), start)
+        for start in grid
+        if start in mine and mine[start].load is not None
+    ]
+    # The earliest of the highest.
+    peak = max(rates, key=lambda pair: (pair[0], -to_us(pair[1])), default=(None, None))
     return RouteVerdict(
         route=route,
         verdict=verdict,
@@ -162,7 +189,9 @@ def _judge(  # noqa: PLR0913, PLR0917 - leaf of detect, one call
         share=None if load is None else (load / total if total else 0.0),
         per_minute=rate,
         windows_over=len(streak),
-        proof=tuple(window.start for window in streak),
+        proof=proof,
+        peak_per_minute=peak[0],
+        peak_at=peak[1],
         reasons=(reason, *_earlier(mine, grid, rule, len(streak))),
     )
 
@@ -175,6 +204,8 @@ def _verdict(
     rule: Rule,
 ) -> tuple[Verdict, str]:
     """Return the verdict and the sentence that gives its reason."""
+    if rule.threshold_per_minute is None:
+        return Verdict.UNKNOWN, "no threshold is known for this objective; give --threshold"
     limit = f"{rule.threshold_per_minute:,.0f} a minute"
     if len(streak) >= rule.windows_hot:
         assert last is not None
@@ -197,6 +228,7 @@ def _verdict_without_streak(
     last: RouteWindow | None, rate: float | None, rule: Rule
 ) -> tuple[Verdict, str]:
     """Return cold where the last window proves it, unknown with what is missing otherwise."""
+    assert rule.threshold_per_minute is not None
     limit = f"{rule.threshold_per_minute:,.0f} a minute"
     if last is None:
         return Verdict.UNKNOWN, "not measured in the last window"
@@ -243,7 +275,7 @@ def _earlier(
 
 def _is_over(window: RouteWindow, rule: Rule) -> bool:
     """Tell whether the measured count alone, less its error, reaches the threshold."""
-    if window.load is None:
+    if window.load is None or rule.threshold_per_minute is None:
         return False
     return _per_minute(window, window.load - window.error_bound) >= rule.threshold_per_minute
 

@@ -244,18 +244,19 @@ def _reason(
         return f"it is not hot ({share}), and only hot routes were asked for"
     if load == 0:
         return "it has no load"
-    if load <= best:
-        return (
-            f"it carries {share}, and the hottest route cannot fall below {share_text(best, total)}"
-            + (_one_atom(segments, index, given.atoms.kind))
-        )
-    if given.limits.max_splits == 0:
+    splits = given.limits.max_splits
+    if splits == 0:
         return f"it carries {share}, and no splits are allowed"
-    before = max(segments.loads)
+    if not _is_worth(segments, best, given.limits):
+        before = max(segments.loads)
+        return (
+            f"{splits} splits would lower the hottest route by {(before - best) / before:.1%}, "
+            f"less than the {given.limits.min_gain:.0%} asked for"
+        ) + _one_atom(segments, index, given.atoms.kind)
     return (
-        f"{given.limits.max_splits} splits would lower the hottest route by "
-        f"{(before - best) / before:.1%}, less than the {given.limits.min_gain:.0%} asked for"
-    )
+        f"it carries {share}; with {splits} splits the hottest route falls to "
+        f"{share_text(best, total)} at the least, and other routes need them"
+    ) + _one_atom(segments, index, given.atoms.kind)
 
 
 def _one_atom(segments: Segments, index: int, kind: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -28,8 +29,23 @@ if TYPE_CHECKING:
     from workbench.model.keys import Span
     from workbench.model.plan import Plan
 
+# The heaviest route may come out this much heavier than forecast, relative, and still hold.
+FORECAST_SLACK: Final = 0.10
 # Share of the total that sits on other routes than forecast, from which on we speak of drift.
 DRIFT_SHARE: Final = 0.2
+
+
+class Outcome(StrEnum):
+    """What later load said of a plan.
+
+    held    the load did not drift, and the heaviest route came within FORECAST_SLACK of forecast
+    short   better than without the plan, and short of the forecast
+    failed  the heaviest route is no lighter than without the plan
+    """
+
+    HELD = "held"
+    SHORT = "short"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +97,7 @@ class Verification:
         plan_id: Of the plan that was replayed.
         since: Start of the replayed time.
         until: End of it, exclusive.
+        events: How many accesses, or buckets and windows, were counted.
         before: On the routes that the plan found.
         after: On the routes that the plan leaves.
         forecast_share: Heaviest route's share that the plan promised.
@@ -91,6 +108,7 @@ class Verification:
     plan_id: str
     since: datetime
     until: datetime
+    events: int
     before: RouteSeries
     after: RouteSeries
     forecast_share: float
@@ -100,6 +118,16 @@ class Verification:
     def drifted(self) -> bool:
         """Whether so much load moved that the plan should be made anew."""
         return self.drift > DRIFT_SHARE
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the replayed load said of the plan."""
+        came = self.after.max_share
+        if came >= self.before.max_share:
+            return Outcome.FAILED
+        if self.drifted or came > self.forecast_share * (1 + FORECAST_SLACK):
+            return Outcome.SHORT
+        return Outcome.HELD
 
 
 def replay(loads: pa.Table, spans: Sequence[Span], window_ms: int) -> RouteSeries:
@@ -154,6 +182,7 @@ def verification(plan: Plan, loads: pa.Table, window_ms: int) -> Verification:
         plan_id=plan.plan_id,
         since=from_us(to_us(pc.min(times).as_py())),
         until=from_us(to_us(pc.max(times).as_py()) + 1),
+        events=loads.num_rows,
         before=before,
         after=after,
         forecast_share=plan.max_share_after,

@@ -15,7 +15,7 @@ What it proves, once it finds nothing:
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +45,17 @@ class _Check:
     ) -> None:
         self.document = document
         self.proof = document["certificate"]
-        self.keys = list(keys)
-        self.loads = [int(load) for load in loads]
+        self.starts = [bytes.fromhex(route["start"]) for route in document["routes_before"]]
+        self.ends = [
+            None if route["end"] is None else bytes.fromhex(route["end"])
+            for route in document["routes_before"]
+        ]
+        # Load that no route owned cannot be planned; it is no part of any claim.
+        routed = [
+            (key, int(load)) for key, load in zip(keys, loads, strict=True) if self._owned(key)
+        ]
+        self.keys = [key for key, _ in routed]
+        self.loads = [load for _, load in routed]
         self.sums = [0]
         for load in self.loads:
             self.sums.append(self.sums[-1] + load)
@@ -71,6 +80,14 @@ class _Check:
         """Record `claim` as false where what is stated is not what was found."""
         if type(stated) is not type(found) or stated != found:
             self.false.append(f"{claim}: the plan says {stated}, the load gives {found}")
+
+    def _owned(self, key: bytes) -> bool:
+        """Tell whether a route of the plan's start holds the key."""
+        at = bisect_right(self.starts, key) - 1
+        if at < 0:
+            return False
+        end = self.ends[at]
+        return end is None or key < end
 
     def _atoms(self) -> None:
         digest = hashlib.sha256()

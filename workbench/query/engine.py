@@ -62,6 +62,10 @@ def run(
             return connection.sql(text, params=dict(parameters)).to_arrow_table()
         except (duckdb.Error, OSError) as error:
             raise _translated(error) from error
+        except RuntimeError as error:
+            if "interrupted" in str(error).lower():
+                raise KeyboardInterrupt from error  # Ctrl-C, as the engine reports it
+            raise
 
 
 def _translated(error: Exception) -> WorkbenchError:

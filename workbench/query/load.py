@@ -10,6 +10,7 @@ tables. It is the only place that knows which SQL text answers which question.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,8 @@ class Extent:
 
     Attributes:
         since: Start of the first window.
-        until: End of the last.
+        until: End of the last; where single accesses were recorded, just after the last of
+            them, so that nothing is claimed of the time after.
         windows: How many there are.
         window_ms: Length of the shortest.
     """
@@ -60,6 +62,11 @@ class Extent:
     until: datetime
     windows: int
     window_ms: int
+
+    @property
+    def window(self) -> timedelta:
+        """Length of a window."""
+        return timedelta(milliseconds=self.window_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,11 @@ class LoadReader:
                 code="load_absent",
                 hint="collect it first: workbench collect SOURCE",
             )
-        return Extent(row["since"], row["until"], row["windows"], row["window_ms_min"])
+        until = row["until"]
+        if Source.ACCESS in self.data:
+            last = self._run(sql_text("last_access"), Source.ACCESS, {}).column("last")[0].as_py()
+            until = until if last is None else min(until, last + timedelta(microseconds=1))
+        return Extent(row["since"], until, row["windows"], row["window_ms_min"])
 
     def route_windows(self, since: datetime, until: datetime) -> pa.Table:
         """Return one row per route and window: counters, coverage, error bound."""

@@ -6,13 +6,11 @@ The answer comes first: the hottest route's share before, the forecast, what cam
 the forecast held. All text in a view is cleaned and formatted; templates only place it. Pure:
 no clock, no file. Neither Pillow nor Jinja2 is imported here.
 
-Whether the forecast held:
+Whether the forecast held is `planner.replay.Outcome`, and beside it:
 
-    held     the load did not drift, and the heaviest route came within FORECAST_SLACK of it
-    short    it did not, but the heaviest route is lighter than without the plan
-    failed   the heaviest route is no lighter than without the plan
     open     nothing was replayed yet
     idle     the plan has no actions
+    void     the load in the catalog is not the load that the plan was made from
 """
 
 from __future__ import annotations
@@ -53,14 +51,13 @@ if TYPE_CHECKING:
     from workbench.planner.replay import Verification
 
 # A forecast share of 10 % holds up to 11 %.
-FORECAST_SLACK: Final = 0.10
 LINE_POINTS_MAX: Final = 360
 SKYLINE_BLOCKS_MAX: Final = 400
 HOT_RANGES_MAX: Final = 12
 TIME_TICKS_MAX: Final = 5
 REASONS_MAX: Final = 4
 
-Outcome = Literal["held", "short", "failed", "open", "idle"]
+OutcomeName = Literal["held", "short", "failed", "open", "idle", "void"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +78,7 @@ class ReportInputs:
         approval: `by`, `at`, and `actions` where only some; None where not approved.
         made_at: When the report was made.
         version: Of the workbench.
+        false_claims: What of the plan's own numbers the load behind it contradicts.
     """
 
     title: str
@@ -96,6 +94,7 @@ class ReportInputs:
     approval: Mapping[str, str] | None
     made_at: datetime
     version: str
+    false_claims: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,7 @@ class Headline:
 
     figures: tuple[Figure, ...]
     sentence: str
-    outcome: Outcome
+    outcome: OutcomeName
     outcome_text: str
     outcome_detail: str
 
@@ -170,7 +169,7 @@ def report_view(inputs: ReportInputs) -> ReportView:
     return ReportView(
         title=words.clean(inputs.title),
         facts=_facts(inputs),
-        headline=_headline(plan, verification, words.clean(inputs.cluster)),
+        headline=_headline(plan, verification, words.clean(inputs.cluster), inputs.false_claims),
         load=load_figures(inputs.heat, inputs.heat_after, cuts),
         hot_ranges=None if inputs.heat is None else _hot_ranges(inputs.heat),
         compared=None if verification is None else _compared(plan, verification, cuts),
@@ -228,7 +227,12 @@ def _approval_words(approval: Mapping[str, str]) -> list[str]:
     return [words.clean(each) for each in said]
 
 
-def _headline(plan: Plan, verification: Verification | None, cluster: str) -> Headline:
+def _headline(
+    plan: Plan,
+    verification: Verification | None,
+    cluster: str,
+    false_claims: Sequence[str],
+) -> Headline:
     routes = len(plan.routes_before)
     hottest = max(plan.routes_before, key=lambda route: route.load, default=None)
     note = words.plural(routes, "route")
@@ -257,6 +261,13 @@ def _headline(plan: Plan, verification: Verification | None, cluster: str) -> He
         )
     outcome = _outcome(plan, verification)
     text, detail = _outcome_words(outcome, plan, verification)
+    if false_claims:
+        outcome = "void"
+        text = "The plan does not match the load in this catalog"
+        detail = (
+            "It was made from other load, or changed: its numbers and its proof cannot be "
+            f"checked here ({words.clean(false_claims[0])})."
+        )
     sentence = _sentence(plan, verification, cluster)
     return Headline(tuple(figures), sentence, outcome, text, detail)
 
@@ -280,21 +291,16 @@ def _sentence(plan: Plan, verification: Verification | None, cluster: str) -> st
     return f"{before}{forecast}. On the load that came next it carried {came}."
 
 
-def _outcome(plan: Plan, verification: Verification | None) -> Outcome:
+def _outcome(plan: Plan, verification: Verification | None) -> OutcomeName:
     if not plan.actions:
         return "idle"
     if verification is None:
         return "open"
-    came, without = verification.after.max_share, verification.before.max_share
-    if came >= without:
-        return "failed"
-    if verification.drifted or came > verification.forecast_share * (1 + FORECAST_SLACK):
-        return "short"
-    return "held"
+    return verification.outcome.value
 
 
 def _outcome_words(
-    outcome: Outcome, plan: Plan, verification: Verification | None
+    outcome: OutcomeName, plan: Plan, verification: Verification | None
 ) -> tuple[str, str]:
     """Return the outcome in a few words, and in a sentence with the numbers."""
     if verification is None:

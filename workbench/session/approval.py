@@ -17,7 +17,8 @@ from workbench.catalog.catalog import Write
 from workbench.errors import InvalidArgument, NotFound
 from workbench.model.keys import Span
 from workbench.model.tables import APPROVAL
-from workbench.session.plans import record_plan
+from workbench.session.cluster import cluster_names
+from workbench.session.plans import plan_write
 from workbench.session.system import SystemClock
 
 if TYPE_CHECKING:
@@ -69,11 +70,17 @@ def approve(
             actions would miss one that makes a route on which they act.
         NotFound: the plan proposes nothing.
     """
-    if not by.strip() or len(by) > NAME_CHARS_MAX or not by.isprintable():
+    if not by.strip() or len(by) > NAME_CHARS_MAX or not by.isprintable() or ":" in by:
         raise InvalidArgument(
             f"{by[:64]!r} is no approver's name",
             code="approver_invalid",
-            hint=f"give 1–{NAME_CHARS_MAX} printable characters with --by",
+            hint=f"give 1–{NAME_CHARS_MAX} printable characters without ':' with --by",
+        )
+    if plan.cluster not in cluster_names(catalog):
+        raise NotFound(
+            f"plan {plan.plan_id} is for cluster {plan.cluster!r}, which this catalog lacks",
+            code="cluster_absent",
+            hint="name the plan's own catalog with --catalog",
         )
     known = [action.action_id for action in plan.actions]
     if not known:
@@ -92,7 +99,7 @@ def approve(
     chosen = set(actions or known)
     standing = set(approved_actions(catalog, plan))
     after = standing - chosen if withdraw else standing | chosen
-    _check_closed(plan, after)
+    _check_closed(plan, after, withdraw=withdraw)
     at = SystemClock().now()
     rows = [
         {
@@ -106,9 +113,9 @@ def approve(
         for action_id in known
         if action_id in chosen
     ]
-    record_plan(catalog, plan)
     table = pa.Table.from_pylist(rows, schema=APPROVAL)
-    catalog.commit([Write(name=APPROVAL_PREFIX + plan.plan_id, table=table, mode="append")])
+    decision = Write(APPROVAL_PREFIX + plan.plan_id, table, mode="append")
+    catalog.commit([plan_write(plan), decision])
     return Approval(
         plan_id=plan.plan_id,
         content_hash=plan.content_hash,
@@ -132,16 +139,37 @@ def approved_actions(catalog: Catalog, plan: Plan) -> tuple[str, ...]:
     )
 
 
-def _check_closed(plan: Plan, approved: set[str]) -> None:
+def _check_closed(plan: Plan, approved: set[str], *, withdraw: bool) -> None:
     """Raise where an approved action acts on a route that only an unapproved one would make."""
     makers: dict[Span, str] = {}
+    needs: dict[str, str] = {}
     for action in plan.actions:
-        maker = makers.get(action.span)
-        if action.action_id in approved and maker is not None and maker not in approved:
-            raise InvalidArgument(
-                f"{action.action_id} splits a route that only {maker} makes",
-                code="approval_incomplete",
-                hint=f"name both: {maker} {action.action_id}",
-            )
+        if action.span in makers:
+            needs[action.action_id] = makers[action.span]
         makers[Span(action.span.start, action.split_key)] = action.action_id
         makers[Span(action.split_key, action.span.end)] = action.action_id
+    # Actions come after what makes their routes, so one pass in order closes either way.
+    dropped = {each for each in needs if each in approved and needs[each] not in approved}
+    if not dropped:
+        return
+    first = min(dropped)
+    if withdraw:
+        for each, maker in needs.items():
+            if each in approved and (maker in dropped or maker not in approved):
+                dropped.add(each)
+        raise InvalidArgument(
+            f"{first} splits a route that {needs[first]} makes, and is approved",
+            code="approval_incomplete",
+            hint=f"withdraw what depends on it too: {' '.join(sorted(dropped))}",
+        )
+    missing: set[str] = set()
+    for each in dropped:
+        step = each
+        while step in needs and needs[step] not in approved:
+            step = needs[step]
+            missing.add(step)
+    raise InvalidArgument(
+        f"{first} splits a route that only {needs[first]} makes",
+        code="approval_incomplete",
+        hint=f"approve what it depends on too: {' '.join(sorted(missing))}",
+    )

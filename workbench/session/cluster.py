@@ -9,7 +9,6 @@ what the load covers (`50%`), which saves looking the middle up.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidArgument, NotFound
@@ -44,8 +43,13 @@ class ClusterView:
     extent: Extent
     properties: Mapping[str, str]
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user was warned of when the load was collected."""
+        return tuple(filter(None, self.properties.get("warnings", "").split("\n")))
+
     def window(self, since: str | None, until: str | None) -> tuple[datetime, datetime]:
-        """Return the time that `since` and `until` name; both default to what is covered.
+        """Return the time that `since` and `until` name, as far as the load covers it.
 
         Raises:
             InvalidArgument: a time cannot be read, or `since` is not before `until`.
@@ -53,15 +57,17 @@ class ClusterView:
         """
         start = self.extent.since if since is None else self._moment(since)
         end = self.extent.until if until is None else self._moment(until)
-        if start >= end:
+        if start >= end and since is not None and until is not None:
             raise InvalidArgument(
                 f"the time from {rfc3339(start)} to {rfc3339(end)} is empty",
                 code="window_empty",
                 hint="--since must be before --until",
             )
-        if start >= self.extent.until or end <= self.extent.since:
+        start, end = max(start, self.extent.since), min(end, self.extent.until)
+        if start >= end:
+            asked = f"from {since or 'the start'} to {until or 'the end'}"
             raise NotFound(
-                f"cluster {self.name!r} has no load between {rfc3339(start)} and {rfc3339(end)}",
+                f"cluster {self.name!r} has no load in the time asked for, {asked}",
                 code="load_absent",
                 hint=f"it covers {rfc3339(self.extent.since)} to {rfc3339(self.extent.until)}",
             )
@@ -80,9 +86,11 @@ class ClusterView:
                 code="time_invalid",
                 hint="write 50%, 2026-01-31T12:00:00Z or 1769860800",
             )
-        length = self.extent.until - self.extent.since
-        share = timedelta(microseconds=int(length / timedelta(microseconds=1) * percent / 100))
-        return self.extent.since + share
+        if percent == 100:
+            return self.extent.until
+        # Down to the start of a window, so that windows and single accesses tell the same.
+        windows = (self.extent.until - self.extent.since) / self.extent.window
+        return self.extent.since + int(windows * percent / 100) * self.extent.window
 
 
 def cluster_names(catalog: Catalog) -> list[str]:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import pyarrow.compute as pc
 
@@ -23,9 +23,9 @@ from workbench.errors import Conflict, InvalidArgument, InvalidInput, NotFound, 
 from workbench.model.manifest import check_name
 from workbench.model.routes import RouteDescriptor, RouteSnapshot, check_routes
 from workbench.model.tables import routes_to_table
-from workbench.model.times import rfc3339
+from workbench.session.plans import PLAN_PREFIX
 from workbench.session.progress import Progress, silent
-from workbench.session.wiring import open_or_create_catalog, open_routes
+from workbench.session.wiring import open_catalog, open_or_create_catalog, open_routes
 from workbench.traces.readers import TraceOptions, read_trace
 from workbench.traces.windows import load_windows, trace_routes, unrouted_accesses
 
@@ -154,12 +154,20 @@ def collect(
         "window_ms": str(options.window_ms),
         "buckets_per_route": str(buckets),
     }
+    if warnings:
+        properties["warnings"] = "\n".join(warnings)
     tables = {
         "access": trace.accesses,
         "load_window": windows,
         "route": routes_to_table(snapshot),
     }
+    plans = _orphaned_plans(catalog_url, cluster) if options.replace else []
     written = _register(catalog_url, cluster, tables, properties, options, progress)
+    if plans and written[0]:
+        warnings.append(
+            f"the load behind {len(plans)} plans ({', '.join(plans[:3])}"
+            f"{', …' if len(plans) > 3 else ''}) was replaced: they can no longer be verified"
+        )
     starts = pc.count_distinct(windows.column("window_start")).as_py()
     return Collected(
         cluster=cluster,
@@ -242,9 +250,7 @@ def _routes(text: str, trace: Trace) -> tuple[RouteDescriptor, ...]:
             )
         return trace_routes(trace.accesses, int(text))
     routes = open_routes(text).snapshot().routes
-    return check_routes(
-        RouteDescriptor(route.route_id, route.span, TRACE_GROUP) for route in routes
-    )
+    return check_routes(replace(route, group=TRACE_GROUP) for route in routes)
 
 
 def _register(  # noqa: PLR0913, PLR0917 - the last step of collect, one call
@@ -258,32 +264,39 @@ def _register(  # noqa: PLR0913, PLR0917 - the last step of collect, one call
     """Write the tables in one record; return whether anything was new, and names and ids."""
     progress("writing to the catalog", 0, None)
     catalog = open_or_create_catalog(catalog_url)
-    names = {kind: f"{cluster}/{kind}" for kind in tables}
-    present = {manifest.name: manifest for manifest in catalog.list(f"{cluster}/")}
-    if present and not options.replace:
-        same = all(
-            name in present and dict(present[name].properties) == properties
-            for name in names.values()
-        )
-        if not same:
-            old = next(iter(present.values()))
-            raise Conflict(
-                f"cluster {cluster!r} holds {old.properties.get('source', 'other data')}, "
-                f"collected {rfc3339(old.updated_at)} from another file or with other options",
-                code="cluster_exists",
-                hint="choose another name with --cluster, or pass --replace",
-            )
-    registered = catalog.commit(
-        [
-            Write(name=names[kind], table=table, properties=properties)
-            for kind, table in tables.items()
-        ]
-    )
+    mode: Literal["create", "replace"] = "replace" if options.replace else "create"
+    writes = [
+        Write(name=f"{cluster}/{kind}", table=table, mode=mode, properties=properties)
+        for kind, table in tables.items()
+    ]
+    try:
+        registered = catalog.commit(writes)
+    except Conflict as error:
+        if error.code != "dataset_exists":
+            raise
+        raise Conflict(
+            f"cluster {cluster!r} holds a collection of another file or with other options",
+            code="cluster_exists",
+            hint="choose another name with --cluster, or pass --replace",
+        ) from error
     ids = {
         kind: (each.manifest.name, str(each.manifest.dataset_id))
         for kind, each in zip(tables, registered, strict=True)
     }
     return any(each.written for each in registered), ids
+
+
+def _orphaned_plans(catalog_url: str, cluster: str) -> list[str]:
+    """Return the ids of plans that were made from this cluster's load."""
+    try:
+        catalog = open_catalog(catalog_url)
+    except NotFound:
+        return []
+    return [
+        manifest.name.removeprefix(PLAN_PREFIX)
+        for manifest in catalog.list(PLAN_PREFIX)
+        if manifest.properties.get("cluster") == cluster
+    ]
 
 
 def _sha256(path: Path) -> str:

@@ -128,7 +128,7 @@ def demo(options: DemoOptions, progress: Progress = silent) -> DemoAnswer:
         progress("replaying what came next", 0, None)
         verified = verify_plan(view, proposal)
         progress("writing the report", 0, None)
-        write_report(catalog, view, proposal, report, warnings=collected.warnings)
+        write_report(catalog, view, proposal, report)
     name = str(trace) if trace else f"generated: {DEMO_SET}, {DEMO_ACCESSES:,} accesses"
     return DemoAnswer(
         trace=name,

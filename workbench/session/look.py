@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from workbench.errors import NotFound
 from workbench.heat.matrix import HeatMatrix, heat_matrix
-from workbench.planner.detect import RouteVerdict, RouteWindow, Rule, detect
+from workbench.model.times import rfc3339
+from workbench.planner.detect import (
+    THRESHOLD_PER_MINUTE,
+    RouteVerdict,
+    RouteWindow,
+    Rule,
+    detect,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -16,6 +24,7 @@ if TYPE_CHECKING:
     from workbench.model.plan import Objective
     from workbench.session.cluster import ClusterView
 
+SCORE: Final = "score"
 # What detection falls back to where reads and writes were not measured, in this order.
 FALLBACKS: Final = ("cpu_ns", "bytes")
 
@@ -56,7 +65,16 @@ def hot(
     and says so in `objective`.
     """
     table = view.load.route_windows(since, until)
+    if table.num_rows == 0:
+        raise NotFound(
+            f"no window of cluster {view.name!r} starts between {rfc3339(since)} and "
+            f"{rfc3339(until)}",
+            code="load_absent",
+            hint=f"windows are {view.extent.window_ms / 1_000:g} s long; ask for a longer time",
+        )
     used, windows = _windows(table, objective)
+    if used != SCORE and rule.threshold_per_minute == THRESHOLD_PER_MINUTE:
+        rule = replace(rule, threshold_per_minute=None)  # it counts reads and writes, not bytes
     return HotAnswer(
         cluster=view.name,
         since=since,

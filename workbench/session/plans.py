@@ -19,6 +19,7 @@ from workbench.catalog.catalog import Write
 from workbench.errors import Corruption, InvalidArgument, InvalidInput, NotFound
 from workbench.model.plan import plan_from_json, plan_to_json
 from workbench.model.tables import PLAN, check_table
+from workbench.model.times import rfc3339
 from workbench.session.files import read_file, write_file
 
 if TYPE_CHECKING:
@@ -33,9 +34,19 @@ _HEX = re.compile(rf"[0-9a-f]{{{PREFIX_DIGITS_MIN},64}}")
 
 def record_plan(catalog: Catalog, plan: Plan) -> bool:
     """Write the plan into the catalog; False where it is there already."""
-    name = PLAN_PREFIX + plan.plan_id
-    [registered] = catalog.commit([Write(name=name, table=plan_to_table(plan))])
+    [registered] = catalog.commit([plan_write(plan)])
     return registered.written
+
+
+def plan_write(plan: Plan) -> Write:
+    """Return the plan as it is written into a catalog; its properties tell what it is."""
+    properties = {
+        "cluster": plan.cluster,
+        "splits": str(len(plan.actions)),
+        "hottest_route": f"{plan.max_share_before:.1%} to {plan.max_share_after:.1%}",
+        "window": f"{rfc3339(plan.since)} to {rfc3339(plan.until)}",
+    }
+    return Write(PLAN_PREFIX + plan.plan_id, plan_to_table(plan), properties=properties)
 
 
 def resolve_plan(catalog: Catalog | None, reference: str) -> Plan:
@@ -47,6 +58,7 @@ def resolve_plan(catalog: Catalog | None, reference: str) -> Plan:
         Corruption: the content does not give the hash it carries.
     """
     path = Path(reference)
+    reference = reference.lower() if _HEX.fullmatch(reference.lower()) else reference
     if path.suffix in {".json", ".parquet"} or path.is_file():
         return plan_from_file(path)
     if not _HEX.fullmatch(reference):

@@ -11,48 +11,51 @@ from workbench.report.html import ReportInputs, report_html
 from workbench.session.approval import approved_actions
 from workbench.session.files import write_file
 from workbench.session.look import heat, hot
+from workbench.session.planning import false_claims
 from workbench.session.system import SystemClock
-from workbench.session.verify import verify_plan
+from workbench.session.verify import VerifyAnswer, verify_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from workbench.catalog.catalog import Catalog
     from workbench.model.plan import Plan
-    from workbench.planner.replay import Verification
     from workbench.session.cluster import ClusterView
 
 
-def write_report(  # noqa: PLR0913 - the page's own parts, named
+def write_report(
     catalog: Catalog,
     view: ClusterView,
     plan: Plan,
     path: Path,
     *,
-    rule: Rule | None = None,
-    warnings: Sequence[str] = (),
+    later: ClusterView | None = None,
 ) -> None:
     """Write the report of a plan; parts for which there are no data are left out.
 
     Raises:
         Storage: the file cannot be written; an older one stays as it is.
     """
-    verified = _verification(view, plan)
-    answer = hot(
-        view, since=plan.since, until=plan.until, objective=plan.objective, rule=rule or Rule()
-    )
+    answered = _verified(view, plan, later)
+    verified = answered.replayed if answered else None
+    claims = answered.false_claims if answered else tuple(false_claims(view, plan))
+    answer = hot(view, since=plan.since, until=plan.until, objective=plan.objective, rule=Rule())
     series = plan.objective.name
     after = None
     if verified is not None:
-        after = heat(view, since=plan.until, until=view.extent.until, series=series)
+        shown = later or view
+        start = plan.until if later is None else later.extent.since
+        after = heat(shown, since=start, until=shown.extent.until, series=series)
     page = report_html(
         ReportInputs(
             title=f"Hot ranges of {view.name}",
             cluster=view.name,
             source=view.properties.get("source", "unknown"),
-            assumptions=dict(view.properties),
-            warnings=tuple(warnings),
+            assumptions={
+                name: value for name, value in view.properties.items() if name != "warnings"
+            },
+            warnings=view.warnings,
             plan=plan,
             verdicts=answer.verdicts,
             heat=heat(view, since=plan.since, until=plan.until, series=series),
@@ -61,14 +64,15 @@ def write_report(  # noqa: PLR0913 - the page's own parts, named
             approval=_approval(catalog, plan),
             made_at=SystemClock().now(),
             version=__version__,
+            false_claims=claims,
         )
     )
     write_file(path, page.encode())
 
 
-def _verification(view: ClusterView, plan: Plan) -> Verification | None:
+def _verified(view: ClusterView, plan: Plan, later: ClusterView | None) -> VerifyAnswer | None:
     try:
-        return verify_plan(view, plan).replayed
+        return verify_plan(view, plan, later=later)
     except NotFound:
         return None  # nothing came after the plan's window: the page says so
 

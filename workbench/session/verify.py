@@ -37,13 +37,26 @@ class VerifyAnswer:
 
 
 def verify_plan(
-    view: ClusterView, plan: Plan, *, since: str | None = None, until: str | None = None
+    view: ClusterView,
+    plan: Plan,
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    later: ClusterView | None = None,
 ) -> VerifyAnswer:
-    """Replay the load of [since, until), by default all that came after the plan's window.
+    """Replay load that the plan had not seen, by default all that came after its window.
+
+    Args:
+        view: The plan's cluster; its numbers and proof are checked against it.
+        plan: The plan.
+        since: Start of the replayed load.
+        until: End of it, exclusive.
+        later: A collection of the same cluster under another name, to replay instead.
 
     Raises:
         NotFound: nothing came after the plan's window, or in the time asked for.
-        InvalidArgument: the plan is another cluster's.
+        InvalidArgument: the plan is another cluster's, or the time asked for is (partly) what
+            the plan was made from.
         InvalidInput: a bucket of the load crosses a split key, so nobody can tell its sides.
     """
     if plan.cluster != view.name:
@@ -52,30 +65,44 @@ def verify_plan(
             code="cluster_mismatch",
             hint=f"--cluster {plan.cluster}",
         )
-    if since is None and plan.until >= view.extent.until:
-        raise NotFound(
-            f"plan {plan.plan_id} saw all load up to {rfc3339(plan.until)}; nothing came after",
-            code="load_absent",
-            hint="collect later load, or plan on a part of it: workbench plan --until 50%",
+    replayed_on = later or view
+    if later is None and since is None:
+        if plan.until >= view.extent.until:
+            raise NotFound(
+                f"plan {plan.plan_id} saw all load up to {rfc3339(plan.until)}; nothing came after",
+                code="load_absent",
+                hint="collect later load under another name and pass --on NAME, "
+                "or plan on a part: workbench plan --until 50%",
+            )
+        since = rfc3339(plan.until)
+    start, end = replayed_on.window(since, until)
+    if later is None and start < plan.until and end > plan.since:
+        raise InvalidArgument(
+            f"the time from {rfc3339(start)} to {rfc3339(end)} is in the plan's own evidence",
+            code="window_seen",
+            hint=f"ask for load after {rfc3339(plan.until)}; "
+            "a forecast is tested on what it has not seen",
         )
-    start, end = view.window(rfc3339(plan.until) if since is None else since, until)
     source = source_of(plan)
+    if source.value not in replayed_on.load.data:
+        source = Source.LOAD_WINDOW
     if source is Source.LOAD_WINDOW:
-        _check_buckets(view, plan)
-    events = view.load.events(source, plan.objective, start, end)
+        _check_buckets(replayed_on, plan)
+    events = replayed_on.load.events(source, plan.objective, start, end)
     if events.num_rows == 0:
         raise NotFound(
-            f"cluster {view.name!r} has no load between {rfc3339(start)} and {rfc3339(end)}",
+            f"cluster {replayed_on.name!r} has no load between {rfc3339(start)} and {rfc3339(end)}",
             code="load_absent",
-            hint=f"it covers {rfc3339(view.extent.since)} to {rfc3339(view.extent.until)}",
+            hint=f"it covers {rfc3339(replayed_on.extent.since)} to "
+            f"{rfc3339(replayed_on.extent.until)}",
         )
-    replayed = verification(plan, events, view.extent.window_ms)
+    replayed = verification(plan, events, replayed_on.extent.window_ms)
     return VerifyAnswer(plan, replayed, tuple(false_claims(view, plan)))
 
 
 def _check_buckets(view: ClusterView, plan: Plan) -> None:
     """Raise where a bucket of the load crosses a bound of the plan's routes."""
-    rows = view.load.load_windows(plan.until, view.extent.until).to_pylist()
+    rows = view.load.load_windows(view.extent.since, view.extent.until).to_pylist()
     keys = {action.split_key for action in plan.actions}
     buckets = {(row["bucket_start"], row["bucket_end"]) for row in rows}
     for start, end in sorted(buckets, key=lambda bucket: bucket[0]):

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from workbench.errors import InvalidInput
-from workbench.traces.files import BLOCK_BYTES, Batches, Raw, ends_in_line, line_blocks
+from workbench.traces.files import BLOCK_BYTES, Batches, Raw, lacks_line_end, line_blocks
 from workbench.traces.streams import truncated
 
 if TYPE_CHECKING:
@@ -37,8 +37,10 @@ _ARC_SCHEMA: Final = pa.schema([("key", pa.uint64())])
 _U32_SCHEMA: Final = pa.schema([("key", pa.uint32())])
 _FIELD: Final = re.compile(rb"[^ \t\r]+")
 _DIGITS: Final = re.compile(rb"[0-9]+")
-# Wrong numbers are taken for ARC too, so that they are named with their line.
-_ARC_FIRST_LINE: Final = re.compile(rb"[ \t]*[+-]?[0-9][0-9A-Za-z_.+\- \t\r]*")
+# A line that is wrong is taken for ARC too, so that it is named with its number.
+_ARC_FIRST_LINE: Final = re.compile(rb"[+-]?[0-9][^,]*")
+
+_DIGIT, _OTHER, _BLANK, _LINE_END = range(4)
 
 
 def _byte_classes() -> npt.NDArray[np.uint8]:
@@ -49,7 +51,6 @@ def _byte_classes() -> npt.NDArray[np.uint8]:
     return classes
 
 
-_DIGIT, _OTHER, _BLANK, _LINE_END = range(4)
 _CLASSES: Final = _byte_classes()
 
 
@@ -91,7 +92,7 @@ def read_arc(stream: PlainStream, name: str, progress: Callable[[int], None] | N
         "size": "not measured; count is a number of blocks, and the size of a block is not told",
     }
     table = pa.Table.from_batches(batches.parts, _ARC_SCHEMA)
-    return Raw(table, empty_is_missing=True, cut_suspected=ends_in_line(stream), notes=notes)
+    return Raw(table, empty_is_missing=True, cut_suspected=lacks_line_end(stream), notes=notes)
 
 
 def read_u32(stream: PlainStream, name: str, progress: Callable[[int], None] | None) -> Raw:

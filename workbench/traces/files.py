@@ -210,11 +210,11 @@ def read_csv(
     return Raw(
         _canonical(table, columns),
         empty_is_missing=True,
-        cut_suspected=ends_in_line(stream),
+        cut_suspected=lacks_line_end(stream),
     )
 
 
-def ends_in_line(stream: PlainStream) -> bool:
+def lacks_line_end(stream: PlainStream) -> bool:
     """Tell whether a text that was read to its end lacks the last line end."""
     return stream.last_byte not in {b"\n", b"\r", b""}
 

@@ -1,8 +1,9 @@
 """Readers: a recorded trace as a table of accesses, and what was assumed on the way.
 
-    bytes ──▶ streams (unpack) ──▶ files (raw columns) ──▶ columns (values) ──▶ Trace
-                                        ▲
-                  format: Parquet by magic │ CloudPhysics by its header │ CSV by column names
+    bytes ──▶ streams (unpack) ──▶ files, blocks (raw columns) ──▶ columns (values) ──▶ Trace
+                                          ▲
+                  format: Parquet by magic │ CloudPhysics by its header │ CSV by column names │
+                          ARC by name and first line │ u32 by name
 
 A trace is input from outside: every row is checked where it enters, and an error names the
 file, the row and the way out. Nothing is guessed in silence: format, units, encodings and
@@ -22,17 +23,27 @@ import pyarrow.compute as pc
 from workbench.errors import InvalidArgument, InvalidInput
 from workbench.model.tables import ACCESS, TIME
 from workbench.model.times import rfc3339_us
-from workbench.traces import columns, files
-from workbench.traces.streams import PARQUET_MAGIC, PlainStream, describe_bytes, read_whole
+from workbench.traces import blocks, columns, files
+from workbench.traces.streams import (
+    PARQUET_MAGIC,
+    PlainStream,
+    describe_bytes,
+    is_text,
+    read_whole,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
-FORMATS: Final = ("auto", "cloudphysics", "csv", "parquet")
+FORMATS: Final = ("auto", "arc", "cloudphysics", "csv", "parquet", "u32")
 TIME_UNITS: Final = ("s", "ms", "us", "ns")
 CLOUDPHYSICS_HEADER: Final = ["version", "time", "op", "size", "lbn"]
+# Formats without times and columns: what the number that becomes the key is called.
+BLOCK_FORMATS: Final = {"arc": "start", "u32": "number"}
+FORMAT_BY_ENDING: Final = {".lis": "arc", ".trace": "u32"}
+COMPRESSION_ENDINGS: Final = (".zst", ".zstd", ".gz", ".lz4", ".bz2", ".xz")
 
 # A trace is called ordered by arrival when this share of its keys, each at its first access,
 # is greater than every key before; fewer keys than the minimum prove nothing.
@@ -45,7 +56,8 @@ class TraceOptions:
     """What the user says about a trace; all have defaults that fit most files.
 
     Attributes:
-        format: One of FORMATS; `auto` goes by the first bytes.
+        format: One of FORMATS; `auto` goes by the first bytes, and by the name for those that
+            the bytes do not tell.
         columns: Canonical name (time, key, op, size) → name in the file.
         key_encoding: `utf8`, `hex` or `u64` (8 bytes big-endian); None goes by the file.
         time_unit: Unit of times that are numbers.
@@ -102,9 +114,9 @@ def read_trace(
     """Read a whole trace.
 
     Args:
-        source: Its bytes, plain or compressed with zstd, gzip, lz4 or bz2. Plain Parquet is
-            read in place where `source` can seek and stands at its start.
-        name: For messages.
+        source: Its bytes, plain or compressed with zstd, gzip, lz4, bz2 or xz. Plain Parquet
+            is read in place where `source` can seek and stands at its start.
+        name: For messages; its ending tells ARC and u32 files.
         options: What the user says about the file.
         progress: Called now and then with the rows read so far.
 
@@ -126,6 +138,10 @@ def read_trace(
         file = files.open_parquet(source if plain else read_whole(stream, name), name)
         found = _resolve(file.schema_arrow.names, options, {}, name)
         raw = files.read_parquet(file, found, name, progress)
+    elif kind in BLOCK_FORMATS:
+        found = _resolve_blocks(kind, options, name)
+        read = blocks.read_arc if kind == "arc" else blocks.read_u32
+        raw = read(stream, name, progress)
     else:
         header = files.csv_header(stream.head)
         if header is None:
@@ -183,14 +199,17 @@ def _trace(  # noqa: PLR0913, PLR0917 - the second half of read_trace, one call
         "key_encoding": encoding,
         "op": op_note,
         "size": size_note,
+        **raw.notes,
     }
     return Trace(accesses, assumptions, tuple(_warnings(raw, accesses, encoding)))
 
 
 def _format(head: bytes, options: TraceOptions, name: str) -> str:
-    """Return the format to read by: what the user says, or what the first bytes show.
+    """Return the format to read by: what the user says, or what first bytes and name show.
 
-    A format that the bytes plainly contradict is refused here, where both can be named.
+    A format that the bytes plainly contradict is refused here, where both can be named. A name
+    counts only where the bytes could be what it says: text is never read as u32, which would
+    make numbers of it in silence.
     """
     is_parquet = head.startswith(PARQUET_MAGIC)
     if options.format != "auto":
@@ -199,6 +218,11 @@ def _format(head: bytes, options: TraceOptions, name: str) -> str:
         return options.format
     if is_parquet:
         return "parquet"
+    named = _format_by_name(name)
+    if named == "arc" and blocks.looks_like_arc(head):
+        return named
+    if named == "u32" and not is_text(head):
+        return named
     header = files.csv_header(head)
     if header is None:
         raise _format_unknown(name, head)
@@ -209,6 +233,16 @@ def _format(head: bytes, options: TraceOptions, name: str) -> str:
     if not known and not is_header:
         raise _format_unknown(name, head)
     return "csv"
+
+
+def _format_by_name(name: str) -> str | None:
+    """Return the format that a file's name ends in, before the ending of its compression."""
+    lower = name.lower()
+    for ending in COMPRESSION_ENDINGS:
+        if lower.endswith(ending):
+            lower = lower.removesuffix(ending)
+            break
+    return next((kind for ending, kind in FORMAT_BY_ENDING.items() if lower.endswith(ending)), None)
 
 
 def _is_name(cell: str) -> bool:
@@ -230,6 +264,23 @@ def _resolve(
             hint="leave --rate out; --speedup changes the pace of recorded times",
         )
     return found
+
+
+def _resolve_blocks(kind: str, options: TraceOptions, name: str) -> dict[str, str]:
+    """Return the only column of a format without columns; its times come from a rate."""
+    if options.rate is None:
+        raise InvalidInput(
+            f"trace {name!r} has no times: it is read as {kind}, which records none",
+            code="trace_columns_missing",
+            hint="give the accesses per second with --rate OPS_PER_S",
+        )
+    if options.columns:
+        raise InvalidArgument(
+            f"trace {name!r} is read as {kind}, which has no columns to name",
+            code="trace_option_invalid",
+            hint="leave --columns out, or name another --format",
+        )
+    return {"key": BLOCK_FORMATS[kind]}
 
 
 def _times(table: pa.Table, options: TraceOptions, name: str) -> tuple[npt.NDArray[np.int64], str]:
@@ -349,5 +400,5 @@ def _format_unknown(name: str, head: bytes) -> InvalidInput:
     return InvalidInput(
         f"trace {name!r} is in no format known here: it looks like {looks}",
         code="trace_format_unknown",
-        hint="name it with --format cloudphysics|csv|parquet, or convert it to one of them",
+        hint=f"name it with --format {'|'.join(FORMATS[1:])}, or convert it to one of them",
     )

@@ -30,13 +30,14 @@ IN_MEMORY_BYTES_MAX: Final = 4 << 30
 XZ_MEMORY_BYTES_MAX: Final = 1 << 30
 _READ_BYTES: Final = 1 << 20
 _TEXT_BYTES: Final = 1 << 10
+_XZ_MAGIC: Final = b"\xfd7zXZ\x00"
 
 _CODECS: Final = (
     (b"\x28\xb5\x2f\xfd", "zstd"),
     (b"\x1f\x8b\x08", "gzip"),
     (b"\x04\x22\x4d\x18", "lz4"),
     (b"BZh", "bz2"),
-    (b"\xfd7zXZ\x00", "xz"),
+    (_XZ_MAGIC, "xz"),
 )
 _KNOWN: Final = (
     (b"PK\x03\x04", "a ZIP archive"),
@@ -197,9 +198,13 @@ class _Xz(io.RawIOBase):
             packed = self._packed.read(_READ_BYTES)
         if padding_bytes % 4:
             raise lzma.LZMAError("padding is no multiple of four bytes")
-        if self._next:
-            self._decoder = _xz_decoder()
-        return bool(self._next)
+        if not self._next:
+            return False
+        # A decoder waits for a whole header before it looks at the first byte.
+        if not _XZ_MAGIC.startswith(self._next[: len(_XZ_MAGIC)]):
+            raise lzma.LZMAError("what follows a stream is no stream")
+        self._decoder = _xz_decoder()
+        return True
 
 
 def _xz_decoder() -> lzma.LZMADecompressor:
@@ -258,11 +263,12 @@ def describe_bytes(head: bytes) -> str:
 
 def is_text(head: bytes) -> bool:
     """Tell whether the first bytes of a file are UTF-8 text without control characters."""
-    if any(byte < 0x20 and byte not in b"\t\r\n" for byte in head[:_TEXT_BYTES]):
+    sample = head[:_TEXT_BYTES]
+    if any(byte < 0x20 and byte not in b"\t\r\n" for byte in sample):
         return False
     try:
-        # A character may be cut at the end.
-        codecs.getincrementaldecoder("utf-8")().decode(head[:_TEXT_BYTES])
+        # The last character of a sample may be cut, that of a file may not.
+        codecs.getincrementaldecoder("utf-8")().decode(sample, final=sample == head)
     except UnicodeDecodeError:
         return False
     return True

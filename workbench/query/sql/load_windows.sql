@@ -1,5 +1,5 @@
--- The load windows that lie in [since, until), as they were collected.
+-- The load windows that start in [since, until), as they were collected.
 SELECT *
 FROM load_window
-WHERE window_start >= $since AND window_end <= $until
+WHERE window_start >= $since AND window_start < $until
 ORDER BY window_start, bucket_start

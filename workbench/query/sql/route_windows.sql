@@ -1,4 +1,4 @@
--- Load, coverage and error bound of every route in every window in [since, until).
+-- Load, coverage and error bound of every route in every window that starts in [since, until).
 -- A counter is null where any bucket of the route lacks it: null means not measured, never 0.
 -- Coverage is that of the worst bucket; the error bounds of the buckets add up.
 SELECT
@@ -13,6 +13,6 @@ SELECT
     min(coverage) AS coverage,
     sum(coalesce(error_bound, 0)) AS error_bound
 FROM load_window
-WHERE window_start >= $since AND window_end <= $until
+WHERE window_start >= $since AND window_start < $until
 GROUP BY route_id, window_start, window_end
 ORDER BY route_id, window_start
