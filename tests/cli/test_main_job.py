@@ -9,6 +9,7 @@ import pty
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +20,6 @@ from workbench.traces.generate import generate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 WORKBENCH = [sys.executable, "-m", "workbench"]
 
@@ -213,6 +213,16 @@ def test_demo_on_a_trace_lowers_the_share_and_leaves_only_the_report(
     assert answer["max_share_forecast"] == pytest.approx(answer["max_share_after"], abs=0.05)
     assert (answer["nodes"], answer["groups"], answer["lost_writes"]) == (None, None, None)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["hot.parquet", "report.html"]
+
+
+def test_the_readme_shows_what_the_demo_prints(workbench: Callable[..., Any]) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    block = readme.partition("```\nlook ")[2].partition("```")[0]
+    shown = [" ".join(line.split()) for line in ("look " + block).splitlines()]
+    outcome = workbench("demo")
+    printed = {" ".join(line.split()) for line in outcome.out.splitlines()}
+    assert len([line for line in shown if line]) > 6
+    assert set(shown) - {""} <= printed
 
 
 def test_demo_on_the_recorded_trace_lowers_the_share(

@@ -259,8 +259,8 @@ def _meant(name: str, known: Iterable[str]) -> str:
     """Return what may have been meant, as the end of a sentence; empty where nothing is close."""
     from difflib import get_close_matches
 
-    close = get_close_matches(name, sorted(known), cutoff=0.8)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    close = get_close_matches(name, sorted(known), n=1, cutoff=0.75)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _invalid(path: Path, message: str, way_out: str) -> InvalidInput:

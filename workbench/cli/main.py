@@ -20,8 +20,10 @@ import errno
 import importlib
 import json
 import os
+import signal
 import sys
 import traceback
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
@@ -65,6 +67,14 @@ COMMANDS: Final = {
     "datasets": ("datasets", "datasets", "Make the generated sets."),
     "connectors": ("connectors", "connectors", "List what other systems can be reached."),
 }
+
+
+class Interrupt(KeyboardInterrupt):
+    """Ctrl-C.
+
+    A class of its own: where the interpreter sees KeyboardInterrupt itself pass through `exec`,
+    it later dies of the signal, whatever the exit status that was asked for.
+    """
 
 
 class LazyGroup(click.Group):
@@ -138,16 +148,42 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _run(given: list[str], *, as_json: bool, debug: bool) -> int:
     """Run, and turn every way to end into an exit status."""
+    interrupts: list[Interrupt] = []
     try:
-        return _command_line(given)
+        with _collecting(interrupts):
+            status = _command_line(given)
+        if not interrupts:
+            return status
+        failure: BaseException = interrupts[0]
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a bug ends in one line too
-        failure = error
+        failure = interrupts[0] if interrupts else error
     try:
         return _end(failure, as_json=as_json, debug=debug)
     except OSError:
         # Nobody reads stderr, or it is full: the status is all that is left to say.
         _discard_output()
         return EXIT_FAILURE
+
+
+@contextmanager
+def _collecting(interrupts: list[Interrupt]) -> Iterator[None]:
+    """Note every Ctrl-C: a library may swallow the exception, or make another of it.
+
+    A signal that the caller ignores, or handles in a way of its own, stays as it is.
+    """
+
+    def interrupt(_number: int, _frame: object) -> NoReturn:
+        interrupts.append(Interrupt())
+        raise interrupts[-1]
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _command_line(given: list[str]) -> int:
@@ -260,7 +296,7 @@ def _as_known(error: BaseException) -> WorkbenchError:
 
 def _of_click(error: click.ClickException) -> InvalidInput:
     """Return what click found; a refused value names the file or variable that it came from."""
-    message = error.format_message()
+    message = error.format_message().removesuffix(".")
     if isinstance(error, click.BadParameter) and (source := origin(error)):
         hint = "mend or remove it"
         return InvalidInput(f"{source}: {message}", code="configuration_invalid", hint=hint)

@@ -88,9 +88,9 @@ class ClusterView:
             )
         if percent == 100:
             return self.extent.until
-        # Down to the start of a window, so that windows and single accesses tell the same.
+        # The nearest start of a window, so that windows and single accesses tell the same.
         windows = (self.extent.until - self.extent.since) / self.extent.window
-        return self.extent.since + int(windows * percent / 100) * self.extent.window
+        return self.extent.since + round(windows * percent / 100) * self.extent.window
 
 
 def cluster_names(catalog: Catalog) -> list[str]:
