@@ -92,6 +92,7 @@ def sample_plan(routes: Sequence[tuple[bytes, int, bool]] = ROUTES, **changed: A
         ),
         "routes_before": tuple(before),
         "routes_after": tuple(after),
+        "unsplittable": (),
         "declined": (Declined(1, "it carries 10.0% of the load"),),
         "certificate": {"incremental": {"bottleneck": heaviest_after}},
         "evidence": EvidenceQuery(
@@ -171,10 +172,19 @@ def sample_verdicts(plan: Plan) -> list[RouteVerdict]:
     ]
     hot, unknown = verdicts[0], verdicts[-1]
     verdicts[0] = RouteVerdict(
-        hot.route, Verdict.HOT, 600, 0.6, 61_000.0, 3, (SINCE,), ("over 50,000 a minute",)
+        hot.route,
+        Verdict.HOT,
+        600,
+        0.6,
+        61_000.0,
+        3,
+        (SINCE,),
+        61_000.0,
+        SINCE,
+        ("over 50,000 a minute",),
     )
     verdicts[-1] = RouteVerdict(
-        unknown.route, Verdict.UNKNOWN, None, None, None, 0, (), ("not measured",)
+        unknown.route, Verdict.UNKNOWN, None, None, None, 0, (), None, None, ("not measured",)
     )
     return verdicts
 

@@ -273,13 +273,6 @@ def test_an_unwritable_output_leaves_no_part(workbench: Callable[..., Any], tmp_
     refused(workbench, ["plan", "--out", "no/such/plan.json"], 1, "file_write_failed")
 
 
-def test_a_broken_configuration_is_named(workbench: Callable[..., Any], tmp_path: Path) -> None:
-    (tmp_path / "workbench.toml").write_text("[plan\n")
-    refused(workbench, ["hot"], 1, "configuration_invalid", "workbench.toml")
-    (tmp_path / "workbench.toml").write_text("[plam]\nmax_splits = 3\n")
-    refused(workbench, ["hot"], 1, "configuration_invalid", "plam")
-
-
 def test_debug_shows_the_traceback_and_only_then(workbench: Callable[..., Any]) -> None:
     assert "Traceback" not in workbench("hot").err
     assert "Traceback" in workbench("hot", "--debug").err

@@ -271,17 +271,6 @@ def test_connectors_are_listed_by_entry_point(workbench: Callable[..., Any]) -> 
     )
 
 
-def test_configuration_comes_from_flag_then_environment_then_file(
-    workbench: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "workbench.toml").write_text('[datasets.make]\naccesses = 10\nout = "a"\n')
-    assert workbench("datasets", "make", "zipf", "--json").json["sets"][0]["accesses"] == 10
-    monkeypatch.setenv("WORKBENCH_DATASETS_MAKE_ACCESSES", "11")
-    assert workbench("datasets", "make", "zipf", "--json").json["sets"][0]["accesses"] == 11
-    answer = workbench("datasets", "make", "zipf", "--accesses", "12", "--json").json
-    assert (answer["sets"][0]["accesses"], answer["out"]) == (12, "a")
-
-
 def test_every_command_has_help_with_an_example(workbench: Callable[..., Any]) -> None:
     groups = {"catalog": ["init", "ls", "show", "verify"], "datasets": ["make"]}
     singles = [

@@ -92,7 +92,15 @@ def number_paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]
     return [found for name, each in items for found in number_paths(each, (*path, name))]
 
 
-CLAIMS = ("bottleneck", "forecast", "actions", "routes_before", "routes_after", "certificate")
+CLAIMS = (
+    "bottleneck",
+    "forecast",
+    "unsplittable",
+    "actions",
+    "routes_before",
+    "routes_after",
+    "certificate",
+)
 # Moving these keeps every claim true or makes a weaker one, which brute force decides below.
 EVIDENCE_ONLY = {"stops", "index", "group", "route_id", "rows_moved", "bytes_moved"}
 

@@ -102,7 +102,7 @@ def test_a_route_that_others_outweigh_is_told_what_the_splits_were_needed_for() 
     plan = make(limits=Limits(1, 0.0))
     [declined] = plan.declined
     assert declined.route_id == 1
-    assert "with 1 splits the hottest route falls to" in declined.reason
+    assert "splitting it does not help: with 1 splits" in declined.reason
 
 
 def test_one_hot_key_is_named_as_what_cannot_be_split() -> None:
@@ -110,6 +110,12 @@ def test_one_hot_key_is_named_as_what_cannot_be_split() -> None:
     declined = {each.route_id: each.reason for each in plan.declined}
     assert plan.actions == ()
     assert "one key alone carries 97.8% and cannot be split" in declined[2]
+
+
+def test_keys_heavier_than_an_even_share_are_named_unsplittable() -> None:
+    plan = make([1, 90, 1, 40, 1], limits=Limits(3, 0.0))
+    assert [(atom.key, atom.load) for atom in plan.unsplittable] == [(KEYS[1], 90), (KEYS[3], 40)]
+    assert make([5] * 12, limits=Limits(2, 0.0)).unsplittable == ()
 
 
 def test_a_route_that_is_not_active_is_left_alone() -> None:

@@ -297,3 +297,10 @@ def test_footer_carries_the_hash_that_an_approval_binds_to():
     assert footer["Content hash"] == inputs.plan.content_hash
     assert dict(report_view(inputs).facts)["Approval"] == "user:ana, 2026-03-04 10:12:09 UTC"
     assert dict(report_view(replace(inputs, approval=None)).facts)["Approval"] == "not approved"
+
+
+def test_a_plan_that_does_not_match_the_load_is_never_shown_as_held():
+    headline = report_view(sample_inputs(false_claims=("atoms_sha256: differs",))).headline
+    assert headline.outcome == "void"
+    assert "does not match" in headline.outcome_text
+    assert "atoms_sha256" in headline.outcome_detail

@@ -117,7 +117,9 @@ def warn_of_unknown_variables(found: Running, commands: Collection[str]) -> None
     for name in sorted(os.environ):
         if not name.startswith(PREFIX) or name in known or name.startswith(tuple(others)):
             continue
-        meant = _meant(name, known)
+        # Compared without what all begin with, which would make any two alike.
+        meant = _meant(name.removeprefix(PREFIX), {each.removeprefix(PREFIX) for each in known})
+        meant = meant.replace("mean ", f"mean {PREFIX}")
         if meant or name.startswith(own):
             warn(f"{name} is set, and nothing reads it{meant}")
 

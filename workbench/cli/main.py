@@ -176,13 +176,20 @@ def _collecting(interrupts: list[Interrupt]) -> Iterator[None]:
         interrupts.append(Interrupt())
         raise interrupts[-1]
 
+    def unraisable(lost: sys.UnraisableHookArgs, /) -> None:
+        if not isinstance(lost.exc_value, Interrupt):
+            complain(lost)
+
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
+    complain = sys.unraisablehook
+    sys.unraisablehook = unraisable
     signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
+        sys.unraisablehook = complain
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

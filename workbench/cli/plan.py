@@ -25,6 +25,7 @@ from workbench.model.plan import Limits, plan_to_json
 from workbench.model.times import rfc3339
 from workbench.planner.detect import Rule
 from workbench.planner.replay import Outcome
+from workbench.planner.words import heavy_sentence
 
 if TYPE_CHECKING:
     from workbench.model.plan import Plan
@@ -173,6 +174,7 @@ def print_plan(proposal: Plan) -> None:
     click.echo(f"plan {proposal.plan_id} for {proposal.cluster}, {_window(proposal)}")
     if not proposal.actions:
         click.echo(f"nothing to do: the hottest route carries {percent(proposal.max_share_before)}")
+        _print_heavy(proposal)
         _print_declined(proposal)
         return
     click.echo(
@@ -211,8 +213,16 @@ def _print_bound(proposal: Plan) -> None:
         f"the least that any {len(proposal.routes_after)} routes can reach, cut anywhere: "
         f"{percent(marks.optimum / total)}; the plan carries the proof of both"
     )
+    _print_heavy(proposal)
     source = "single keys" if proposal.atom_kind == "key" else "buckets"
     click.echo(f"evidence: {total:,} {proposal.objective.name} on {proposal.atoms:,} {source}")
+
+
+def _print_heavy(proposal: Plan) -> None:
+    """Print the keys that no split makes lighter."""
+    for atom in proposal.unsplittable[:DECLINED_MAX]:
+        key, total = printable_key(atom.key), proposal.total_load
+        click.echo(f"unsplittable: {heavy_sentence(key, atom.load, total, proposal.atom_kind)}")
 
 
 def _print_declined(proposal: Plan) -> None:

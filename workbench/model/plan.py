@@ -130,6 +130,17 @@ class Declined:
 
 
 @dataclass(frozen=True, slots=True)
+class HeavyAtom:
+    """A key or bucket that alone carries more than an even share of the routes after the plan.
+
+    No cut makes the route that holds it lighter than it is.
+    """
+
+    key: bytes
+    load: int
+
+
+@dataclass(frozen=True, slots=True)
 class Bottleneck:
     """The heaviest route's load: now, after the plan, and what nothing can beat.
 
@@ -209,6 +220,8 @@ class Plan:
         routes_before: Ascending by start.
         routes_after: Ascending by start.
         declined: Routes left alone, with the reason.
+        unsplittable: Atoms heavier than total_load over the number of routes after, heaviest
+            first.
         certificate: Proof of `bottleneck.after`, `optimum`, checked by `planner.verifier`.
         evidence: How to compute the loads anew.
     """
@@ -231,6 +244,7 @@ class Plan:
     routes_before: tuple[RouteLoad, ...]
     routes_after: tuple[RouteLoad, ...]
     declined: tuple[Declined, ...]
+    unsplittable: tuple[HeavyAtom, ...]
     certificate: Mapping[str, Any]
     evidence: EvidenceQuery
 
@@ -305,6 +319,7 @@ def plan_content(plan: Plan) -> dict[str, Any]:
         "routes_before": [_route_to_json(route) for route in plan.routes_before],
         "routes_after": [_route_to_json(route) for route in plan.routes_after],
         "declined": [{"route_id": each.route_id, "reason": each.reason} for each in plan.declined],
+        "unsplittable": [{"key": atom.key.hex(), "load": atom.load} for atom in plan.unsplittable],
         "certificate": dict(plan.certificate),
         "evidence": {
             "query": plan.evidence.name,
@@ -391,6 +406,9 @@ def _from_content(content: Mapping[str, Any]) -> Plan:
         routes_before=tuple(_route_from_json(each) for each in content["routes_before"]),
         routes_after=tuple(_route_from_json(each) for each in content["routes_after"]),
         declined=tuple(Declined(each["route_id"], each["reason"]) for each in content["declined"]),
+        unsplittable=tuple(
+            HeavyAtom(bytes.fromhex(each["key"]), each["load"]) for each in content["unsplittable"]
+        ),
         certificate=content["certificate"],
         evidence=EvidenceQuery(
             name=evidence["query"],

@@ -20,6 +20,7 @@ from workbench.errors import InvalidInput, NotFound
 from workbench.model.plan import (
     Bottleneck,
     Declined,
+    HeavyAtom,
     Limits,
     Plan,
     RouteLoad,
@@ -172,6 +173,7 @@ def make_plan(given: PlanInput) -> Plan:
         ),
         routes_after=after,
         declined=tuple(_declined(routes, segments, actions, given, best)),
+        unsplittable=_unsplittable(atoms, segments.total, len(after)),
         certificate=proof,
         evidence=given.evidence,
     )
@@ -217,6 +219,16 @@ def _resolution_low(segments: Segments, atoms: Atoms, after: int, splits: int) -
     return min(after, divisible_bound(segments.loads, splits))
 
 
+def _unsplittable(atoms: Atoms, total: int, routes: int) -> tuple[HeavyAtom, ...]:
+    """Return the atoms that alone carry more than an even share, heaviest first."""
+    heavy = [
+        HeavyAtom(key, load)
+        for key, load in zip(atoms.keys, atoms.loads, strict=True)
+        if load * routes > total
+    ]
+    return tuple(sorted(heavy, key=lambda atom: (-atom.load, atom.key)))
+
+
 def _declined(
     routes: Sequence[RouteDescriptor],
     segments: Segments,
@@ -254,7 +266,7 @@ def _reason(
             f"less than the {given.limits.min_gain:.0%} asked for"
         ) + _one_atom(segments, index, given.atoms.kind)
     return (
-        f"it carries {share}; with {splits} splits the hottest route falls to "
+        f"splitting it does not help: with {splits} splits the hottest route falls to "
         f"{share_text(best, total)} at the least, and other routes need them"
     ) + _one_atom(segments, index, given.atoms.kind)
 

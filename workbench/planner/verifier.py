@@ -172,6 +172,13 @@ class _Check:
         self.expect("bottleneck.after", marks["after"], heaviest_after)
         self.expect("bottleneck.lower_bound", marks["lower_bound"], bound)
         self.expect("bottleneck.optimum", marks["optimum"], self.proof["optimum"]["bottleneck"])
+        heavy = sorted(
+            (-load, key)
+            for key, load in zip(self.keys, self.loads, strict=True)
+            if load * len(after) > total
+        )
+        found = [{"key": key.hex(), "load": -negative} for negative, key in heavy]
+        self.expect("unsplittable", self.document["unsplittable"], found)
         self.expect("resolution.high", marks["resolution"]["high"], heaviest_after)
         if self.document["atom_kind"] == "key":
             self.expect("resolution.low", marks["resolution"]["low"], heaviest_after)

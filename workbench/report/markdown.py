@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from workbench.model.keys import printable_key
 from workbench.model.times import rfc3339
+from workbench.planner.words import heavy_sentence
 from workbench.report.words import clean, percent
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def plan_markdown(plan: Plan) -> str:
         _answer(plan),
         *(_actions(plan) if plan.actions else []),
         *_proof(plan),
+        *_heavy(plan),
         *_declined(plan),
         _footer(plan),
     ]
@@ -83,6 +85,16 @@ def _proof(plan: Plan) -> list[str]:
         f"{marks.lower_bound:,}. The plan carries the proof, `workbench verify` checks it."
     )
     return [bound]
+
+
+def _heavy(plan: Plan) -> list[str]:
+    if not plan.unsplittable:
+        return []
+    lines = []
+    for atom in plan.unsplittable[:DECLINED_MAX]:
+        key = f"`{_code(printable_key(atom.key))}`"
+        lines.append(f"- {heavy_sentence(key, atom.load, plan.total_load, plan.atom_kind)}")
+    return ["\n".join(["Unsplittable:", "", *lines])]
 
 
 def _declined(plan: Plan) -> list[str]:

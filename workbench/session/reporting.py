@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from workbench._version import __version__
 from workbench.errors import NotFound
+from workbench.model.keys import printable_key
 from workbench.planner.detect import Rule
+from workbench.planner.words import heavy_sentence
 from workbench.report.html import ReportInputs, report_html
 from workbench.session.approval import approved_actions
 from workbench.session.files import write_file
@@ -55,7 +57,7 @@ def write_report(
             assumptions={
                 name: value for name, value in view.properties.items() if name != "warnings"
             },
-            warnings=view.warnings,
+            warnings=(*view.warnings, *_heavy(plan)),
             plan=plan,
             verdicts=answer.verdicts,
             heat=heat(view, since=plan.since, until=plan.until, series=series),
@@ -68,6 +70,13 @@ def write_report(
         )
     )
     write_file(path, page.encode())
+
+
+def _heavy(plan: Plan) -> list[str]:
+    return [
+        heavy_sentence(printable_key(atom.key), atom.load, plan.total_load, plan.atom_kind)
+        for atom in plan.unsplittable
+    ]
 
 
 def _verified(view: ClusterView, plan: Plan, later: ClusterView | None) -> VerifyAnswer | None:
