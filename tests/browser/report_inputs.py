@@ -85,6 +85,7 @@ def sample_plan(routes: Sequence[tuple[bytes, int, bool]] = ROUTES, **changed: A
         ),
         "max_share_before": heaviest_before / max(total, 1),
         "max_share_after": heaviest_after / max(total, 1),
+        "backtest": None,
         "pareto": ((0, heaviest_before), (1, 400), (2, heaviest_after)) if cuts else (),
         "actions": tuple(
             _split(number, key, before, heaviest_before, heaviest_after)

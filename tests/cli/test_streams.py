@@ -41,6 +41,8 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", called],
         cwd=folder,
+        # Unbuffered, the interpreter takes a write that was cut short for a whole one.
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
         capture_output=True,
         text=True,
         check=False,
@@ -97,10 +99,10 @@ def test_a_reader_that_is_gone_before_the_first_byte_gives_141_and_no_message(
 def test_a_reader_that_goes_in_the_middle_gives_141_and_no_message(collected: Path) -> None:
     # More than a pipe holds, so that the command still writes when the reader has gone.
     (collected / "long.py").write_text(
-        "import sys, click\n"
-        "from workbench.cli import main, common\n"
-        "click.Group.invoke = lambda *_: common.print_table('t', [('n', 'left')], [['x' * 99]] * "
-        "5000)\n"
+        "import click\n"
+        "from workbench.cli import common, main\n"
+        "rows = [['x' * 4_000_000]]\n"
+        "click.Group.invoke = lambda *_: common.print_table('t', [('n', 'left')], rows)\n"
         "main.main(['hot'])\n"
     )
     outcome = shell(f"{sys.executable} long.py | head -1", collected)

@@ -12,7 +12,7 @@ import pytest
 
 from workbench.errors import Conflict, InvalidArgument, InvalidInput, NotFound, WorkbenchError
 from workbench.model.keys import Span
-from workbench.model.plan import OBJECTIVES, Limits, Plan
+from workbench.model.plan import OBJECTIVES, Limits, Plan, plan_from_json, plan_to_json
 from workbench.planner.detect import Rule, Verdict
 from workbench.planner.replay import Outcome
 from workbench.query.load import Source
@@ -191,6 +191,33 @@ def test_a_plan_is_verified_on_a_later_collection_of_its_own(tmp_path: Path) -> 
     assert answer.false_claims == ()
     assert answer.replayed.events == 6_000
     assert answer.replayed.outcome is Outcome.HELD
+
+
+@pytest.mark.parametrize("source", list(Source))
+def test_a_backtest_is_the_plan_of_the_first_half_verified_on_the_second(
+    tmp_path: Path, source: Source
+) -> None:
+    view = collected(tmp_path, "hot-range")
+    trial = first_half(view, source)
+    seen = verify_plan(view, trial).replayed
+    whole = plan(
+        view,
+        since=view.extent.since,
+        until=view.extent.until,
+        objective=OBJECTIVES["score"],
+        limits=Limits(5, 0.1),
+        rule=Rule(),
+        source=source,
+        backtest=True,
+    )
+    assert whole.backtest is not None
+    assert whole.backtest.split_at == trial.until
+    assert whole.backtest.splits == len(trial.actions)
+    assert whole.backtest.max_share_forecast == trial.max_share_after
+    assert whole.backtest.max_share_came == seen.after.max_share
+    assert whole.backtest.max_share_without == seen.before.max_share
+    assert whole.backtest.drift == seen.drift
+    assert plan_from_json(plan_to_json(whole), "a test") == whole
 
 
 def test_load_that_the_plan_was_made_from_is_no_test_of_it(tmp_path: Path) -> None:

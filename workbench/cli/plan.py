@@ -25,7 +25,7 @@ from workbench.model.plan import Limits, plan_to_json
 from workbench.model.times import rfc3339
 from workbench.planner.detect import Rule
 from workbench.planner.replay import Outcome
-from workbench.planner.words import heavy_sentence
+from workbench.planner.words import backtest_sentence, declined_by_reason, heavy_sentence
 
 if TYPE_CHECKING:
     from workbench.model.plan import Plan
@@ -61,6 +61,12 @@ DECLINED_MAX: Final = 10
     default=0.10,
     show_default=True,
     help="Propose nothing unless the hottest route falls by this fraction.",
+)
+@click.option(
+    "--backtest/--no-backtest",
+    default=True,
+    show_default=True,
+    help="Also plan on the first half of the load and replay the second.",
 )
 @click.option("--only-hot", is_flag=True, help="Split only routes that `workbench hot` flags.")
 @threshold_option
@@ -98,6 +104,7 @@ def plan(
     write_weight: int,
     max_splits: int,
     min_gain: float,
+    backtest: bool,
     only_hot: bool,
     threshold: float,
     evidence: str,
@@ -146,6 +153,7 @@ def plan(
             limits=Limits(max_splits, min_gain, only_hot),
             rule=Rule(threshold_per_minute=threshold),
             source=sources[evidence],
+            backtest=backtest,
         )
         if out is not None:
             plan_to_file(proposal, out)
@@ -214,6 +222,8 @@ def _print_bound(proposal: Plan) -> None:
         f"{percent(marks.optimum / total)}; the plan carries the proof of both"
     )
     _print_heavy(proposal)
+    if proposal.backtest is not None:
+        click.echo(backtest_sentence(proposal.backtest))
     source = "single keys" if proposal.atom_kind == "key" else "buckets"
     click.echo(f"evidence: {total:,} {proposal.objective.name} on {proposal.atoms:,} {source}")
 
@@ -227,17 +237,13 @@ def _print_heavy(proposal: Plan) -> None:
 
 def _print_declined(proposal: Plan) -> None:
     """Print why routes are left alone, those with the same reason once."""
-    by_reason: dict[str, list[int]] = {}
-    for declined in proposal.declined:
-        by_reason.setdefault(declined.reason, []).append(declined.route_id)
-    if by_reason:
+    reasons = declined_by_reason(proposal)
+    if reasons:
         click.echo(f"left alone: {len(proposal.declined)} of {len(proposal.routes_before)} routes")
-    for reason, routes in list(by_reason.items())[:DECLINED_MAX]:
-        shown = ", ".join(map(str, routes[:DECLINED_MAX]))
-        more = f" and {len(routes) - DECLINED_MAX} more" if len(routes) > DECLINED_MAX else ""
-        click.echo(f"  route {shown}{more}: {reason}")
-    if len(by_reason) > DECLINED_MAX:
-        click.echo(f"  … {len(by_reason) - DECLINED_MAX} more reasons with --json")
+    for routes, reason in reasons[:DECLINED_MAX]:
+        click.echo(f"  {routes}: {reason}")
+    if len(reasons) > DECLINED_MAX:
+        click.echo(f"  … {len(reasons) - DECLINED_MAX} more reasons with --json")
 
 
 def _splits(number: int) -> str:

@@ -181,6 +181,29 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Backtest:
+    """The same planning on the first part of the window, replayed on the rest of it.
+
+    How far load like this can be forecast. The plan itself saw all of the window.
+
+    Attributes:
+        split_at: Where the window was cut.
+        splits: How many splits the first part asked for.
+        max_share_without: Heaviest route's share of the rest on the routes as they are.
+        max_share_forecast: What the first part promised.
+        max_share_came: What the rest brought.
+        drift: Share of the rest that came on other routes than forecast.
+    """
+
+    split_at: datetime
+    splits: int
+    max_share_without: float
+    max_share_forecast: float
+    max_share_came: float
+    drift: float
+
+
+@dataclass(frozen=True, slots=True)
 class EvidenceQuery:
     """How to compute the plan's loads anew: a named SQL text of the package.
 
@@ -215,6 +238,8 @@ class Plan:
         bottleneck: Before, after, and the bounds.
         max_share_before: Heaviest route's share of the total now.
         max_share_after: The same after all actions: the forecast.
+        backtest: How such a forecast fared within the window; None where not asked for, or
+            where a part of the window has no load.
         pareto: (splits, bottleneck) for every number of splits that buys something.
         actions: In order.
         routes_before: Ascending by start.
@@ -239,6 +264,7 @@ class Plan:
     bottleneck: Bottleneck
     max_share_before: float
     max_share_after: float
+    backtest: Backtest | None
     pareto: tuple[tuple[int, int], ...]
     actions: tuple[Action, ...]
     routes_before: tuple[RouteLoad, ...]
@@ -310,7 +336,7 @@ def plan_content(plan: Plan) -> dict[str, Any]:
         "forecast": {
             "max_share_before": plan.max_share_before,
             "max_share_after": plan.max_share_after,
-            "backtest": None,
+            "backtest": _backtest_to_json(plan.backtest),
         },
         "pareto": [
             {"splits": splits, "bottleneck": bottleneck} for splits, bottleneck in plan.pareto
@@ -401,6 +427,7 @@ def _from_content(content: Mapping[str, Any]) -> Plan:
         ),
         max_share_before=forecast["max_share_before"],
         max_share_after=forecast["max_share_after"],
+        backtest=_backtest_from_json(forecast["backtest"]),
         pareto=tuple((each["splits"], each["bottleneck"]) for each in content["pareto"]),
         actions=tuple(_action_from_json(each) for each in content["actions"]),
         routes_before=tuple(_route_from_json(each) for each in content["routes_before"]),
@@ -417,6 +444,25 @@ def _from_content(content: Mapping[str, Any]) -> Plan:
             sql=evidence["sql"],
         ),
     )
+
+
+def _backtest_to_json(backtest: Backtest | None) -> dict[str, Any] | None:
+    if backtest is None:
+        return None
+    return {
+        "split_at": rfc3339(backtest.split_at),
+        "splits": backtest.splits,
+        "max_share_without": backtest.max_share_without,
+        "max_share_forecast": backtest.max_share_forecast,
+        "max_share_came": backtest.max_share_came,
+        "drift": backtest.drift,
+    }
+
+
+def _backtest_from_json(value: Mapping[str, Any] | None) -> Backtest | None:
+    if value is None:
+        return None
+    return Backtest(**{**value, "split_at": parse_time(value["split_at"])})
 
 
 def _span_to_json(span: Span) -> dict[str, Any]:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from workbench.model.plan import Action, EvidenceQuery, Objective
+    from workbench.model.plan import Action, Backtest, EvidenceQuery, Objective
     from workbench.model.routes import RouteDescriptor, RouteSnapshot
 
 POLICY: Final = "exact"
@@ -81,6 +81,7 @@ class PlanInput:
         limits: What the planner may do.
         hot_routes: Ids that detection calls hot; read under `limits.only_hot`.
         evidence: The query that gave the atoms.
+        backtest: How planning on a part of this window fared on the rest; part of the document.
     """
 
     cluster: str
@@ -92,6 +93,7 @@ class PlanInput:
     limits: Limits
     hot_routes: frozenset[int]
     evidence: EvidenceQuery
+    backtest: Backtest | None = None
 
 
 def atoms_from_table(table: pa.Table, kind: str) -> Atoms:
@@ -165,6 +167,7 @@ def make_plan(given: PlanInput) -> Plan:
         ),
         max_share_before=max(segments.loads) / segments.total,
         max_share_after=heaviest_after / segments.total,
+        backtest=given.backtest,
         pareto=tuple(pareto(segments, given.limits.max_splits)),
         actions=actions,
         routes_before=tuple(
@@ -266,8 +269,8 @@ def _reason(
             f"less than the {given.limits.min_gain:.0%} asked for"
         ) + _one_atom(segments, index, given.atoms.kind)
     return (
-        f"splitting it does not help: with {splits} splits the hottest route falls to "
-        f"{share_text(best, total)} at the least, and other routes need them"
+        f"splitting it does not lower the hottest route, which {splits} splits can bring to "
+        f"{share_text(best, total)} at the least"
     ) + _one_atom(segments, index, given.atoms.kind)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from workbench.model.keys import printable_key
 from workbench.model.times import rfc3339
-from workbench.planner.words import heavy_sentence
+from workbench.planner.words import backtest_sentence, declined_by_reason, heavy_sentence
 from workbench.report.words import clean, percent
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def _proof(plan: Plan) -> list[str]:
         f"were cut anew into {len(plan.routes_after)} routes; nothing goes below "
         f"{marks.lower_bound:,}. The plan carries the proof, `workbench verify` checks it."
     )
-    return [bound]
+    sure = [f"{backtest_sentence(plan.backtest).capitalize()}."] if plan.backtest else []
+    return [bound, *sure]
 
 
 def _heavy(plan: Plan) -> list[str]:
@@ -98,11 +99,12 @@ def _heavy(plan: Plan) -> list[str]:
 
 
 def _declined(plan: Plan) -> list[str]:
-    if not plan.declined:
+    reasons = declined_by_reason(plan)
+    if not reasons:
         return []
-    lines = [f"- route {each.route_id}: {each.reason}" for each in plan.declined[:DECLINED_MAX]]
-    hidden = len(plan.declined) - len(lines)
-    more = [f"- …and {hidden} more"] if hidden else []
+    lines = [f"- {routes}: {reason}" for routes, reason in reasons[:DECLINED_MAX]]
+    hidden = len(reasons) - len(lines)
+    more = [f"- …and {hidden} more reasons"] if hidden else []
     return ["\n".join(["Left alone:", "", *lines, *more])]
 
 

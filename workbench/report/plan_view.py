@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from workbench.model.keys import printable_key
 from workbench.model.plan import ActionKind
+from workbench.planner.words import backtest_sentence
 from workbench.report import words
 from workbench.report.charts import Axis, Mark, StepChart, axis
 from workbench.report.tables import ROWS_MAX, Column, Table, table
@@ -236,6 +237,9 @@ def _bound(plan: Plan) -> Bound:
 def _bound_sentences(plan: Plan) -> tuple[str, ...]:
     marks = plan.bottleneck
     sentences: list[str] = []
+    if plan.backtest is not None:
+        text = backtest_sentence(plan.backtest)
+        sentences.append(f"{text[0].upper()}{text[1:]}.")
     if marks.after <= marks.optimum:
         sentences.append("The plan reaches the optimum: no other cut does better.")
     elif marks.optimum:

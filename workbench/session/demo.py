@@ -120,7 +120,13 @@ def demo(options: DemoOptions, progress: Progress = silent) -> DemoAnswer:
         answer = hot(view, since=since, until=until, objective=objective, rule=Rule())
         progress("planning", 0, None)
         proposal = plan(
-            view, since=since, until=until, objective=objective, limits=limits, rule=Rule()
+            view,
+            since=since,
+            until=until,
+            objective=objective,
+            limits=limits,
+            rule=Rule(),
+            backtest=True,
         )
         record_plan(catalog, proposal)
         if proposal.actions:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from workbench.model.plan import plan_to_json
+from workbench.errors import NotFound
+from workbench.model.plan import Backtest, plan_to_json
 from workbench.planner.plan import PlanInput, atoms_from_table, make_plan
+from workbench.planner.replay import verification
 from workbench.planner.verifier import verify
 from workbench.query.load import Source
 from workbench.session.look import hot
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from workbench.model.plan import Limits, Objective, Plan
@@ -27,6 +31,7 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
     limits: Limits,
     rule: Rule,
     source: Source | None = None,
+    backtest: bool = False,
 ) -> Plan:
     """Return a plan for the cluster's newest routes from its load in [since, until).
 
@@ -38,25 +43,55 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
         limits: What the planner may do.
         rule: Detection's thresholds, for `limits.only_hot`.
         source: The evidence; None takes the finest there is.
+        backtest: Also plan on the first half and replay the second.
     """
     chosen = source or view.load.finest
     hot_routes: frozenset[int] = frozenset()
     if limits.only_hot:
         answer = hot(view, since=since, until=until, objective=objective, rule=rule)
         hot_routes = frozenset(v.route.route_id for v in answer.verdicts if v.verdict == "hot")
-    atoms = view.load.atoms(chosen, objective, since, until)
-    return make_plan(
-        PlanInput(
+
+    def given(end: datetime) -> PlanInput:
+        atoms = view.load.atoms(chosen, objective, since, end)
+        return PlanInput(
             cluster=view.name,
             snapshot=view.snapshot,
             atoms=atoms_from_table(atoms, chosen.atom_kind),
             objective=objective,
             since=since,
-            until=until,
+            until=end,
             limits=limits,
             hot_routes=hot_routes,
-            evidence=view.load.evidence(chosen, objective, since, until),
+            evidence=view.load.evidence(chosen, objective, since, end),
         )
+
+    if not backtest:
+        return make_plan(given(until))
+    middle = since + round((until - since) / view.extent.window / 2) * view.extent.window
+    return make_plan(replace(given(until), backtest=_backtest(view, chosen, given, middle, until)))
+
+
+def _backtest(
+    view: ClusterView,
+    source: Source,
+    given: Callable[[datetime], PlanInput],
+    middle: datetime,
+    until: datetime,
+) -> Backtest | None:
+    """Plan on what came before `middle`, and replay what came after; None without load."""
+    try:
+        trial = make_plan(given(middle))
+        events = view.load.events(source, trial.objective, middle, until)
+        seen = verification(trial, events, view.extent.window_ms)
+    except NotFound:
+        return None
+    return Backtest(
+        split_at=middle,
+        splits=len(trial.actions),
+        max_share_without=seen.before.max_share,
+        max_share_forecast=trial.max_share_after,
+        max_share_came=seen.after.max_share,
+        drift=seen.drift,
     )
 
 
