@@ -8,6 +8,7 @@ import click
 
 from workbench.cli.common import (
     Duration,
+    Positive,
     catalog_option,
     emit,
     json_option,
@@ -62,7 +63,7 @@ def trace_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="For traces without times; arc and u32 have none.",
             ),
             click.option(
-                "--speedup", type=float, default=1.0, help="Divide all time spans by this."
+                "--speedup", type=Positive(), default=1.0, help="Divide all time spans by this."
             ),
             click.option("--sort", is_flag=True, help="Sort a trace whose times go back."),
             click.option(

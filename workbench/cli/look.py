@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from workbench.cli.common import (
+    Positive,
     catalog_option,
     cluster_option,
     emit,
@@ -42,7 +43,7 @@ weight_option = click.option(
 )
 threshold_option = click.option(
     "--threshold",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Positive(),
     default=THRESHOLD_PER_MINUTE,
     show_default=True,
     help="Load a minute from which on a route is hot; the default is for the score alone.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from workbench.cli.common import (
+    Fraction,
     catalog_option,
     cluster_option,
     emit,
@@ -57,7 +58,7 @@ DECLINED_MAX: Final = 10
 )
 @click.option(
     "--min-gain",
-    type=click.FloatRange(0, 1),
+    type=Fraction(),
     default=0.10,
     show_default=True,
     help="Propose nothing unless the hottest route falls by this fraction.",
