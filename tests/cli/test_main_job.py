@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import pty
@@ -92,6 +93,29 @@ def test_approval_names_the_hash_who_and_what_and_can_be_withdrawn(
     last = everything[-1]
     answer = workbench("approve", plan["plan_id"], last, "--withdraw", "--json").json
     assert answer["approved"] == everything[:-1]
+
+
+@pytest.mark.usefixtures("trace")
+def test_a_policy_approves_as_a_whole_or_not_at_all_and_is_recorded_with_its_hash(
+    workbench: Callable[..., Any], tmp_path: Path
+) -> None:
+    plan = planned(workbench)
+    policy = tmp_path / "p.toml"
+    policy.write_text('name = "nightly"\nmax_splits = 1\n')
+    refused = workbench("approve", plan["plan_id"], "--policy", "p.toml", "--json")
+    assert (refused.status, refused.json["approved"]) == (1, [])
+    assert "1 are allowed" in refused.json["broken"][0]
+    policy.write_text('name = "nightly"\nmax_splits = 100\nmin_gain = 0.5\n')
+    everything = [action["id"] for action in plan["actions"]]
+    trial = workbench("approve", plan["plan_id"], "--policy", "p.toml", "--dry-run", "--json").json
+    assert (trial["approved"], trial["would_approve"]) == ([], everything)
+    assert workbench("catalog", "ls", "--prefix", "approval/", "--json").json["datasets"] == []
+    answer = workbench("approve", plan["plan_id"], "--policy", "p.toml", "--json").json
+    assert (answer["approved"], answer["by"]) == (everything, "policy:nightly")
+    assert answer["policy_sha256"] == hashlib.sha256(policy.read_bytes()).hexdigest()
+    assert (
+        "policy nightly approved" in workbench("approve", plan["plan_id"], "--policy", "p.toml").out
+    )
 
 
 @pytest.mark.usefixtures("trace")

@@ -18,7 +18,7 @@ from workbench.planner.replay import Outcome
 from workbench.query.load import Source
 from workbench.session import collect as collecting
 from workbench.session import wiring
-from workbench.session.approval import approve, approved_actions
+from workbench.session.approval import approve, approved_actions, user
 from workbench.session.cluster import ClusterView, open_cluster
 from workbench.session.collect import CollectOptions, cluster_of, collect
 from workbench.session.datasets import accesses_bytes
@@ -256,17 +256,17 @@ def test_withdrawing_names_all_that_depends_on_it(tmp_path: Path) -> None:
     view = collected(tmp_path, "hot-range")
     catalog = open_catalog(str(tmp_path / "catalog"))
     given = first_half(view, splits=6)
-    approve(catalog, given, [], by="anna")
+    approve(catalog, given, [], approver=user("anna"))
     with pytest.raises(InvalidArgument, match="withdraw what depends on it too: ") as caught:
-        approve(catalog, given, ["split-001"], by="anna", withdraw=True)
+        approve(catalog, given, ["split-001"], approver=user("anna"), withdraw=True)
     named = caught.value.hint.partition(": ")[2].split()
-    left = approve(catalog, given, ["split-001", *named], by="anna", withdraw=True)
+    left = approve(catalog, given, ["split-001", *named], approver=user("anna"), withdraw=True)
     assert not set(left.approved) & {"split-001", *named}
     last = given.actions[-1].action_id
     with pytest.raises(InvalidArgument, match="approve what it depends on too: ") as caught:
-        approve(catalog, given, [named[-1]], by="anna")
+        approve(catalog, given, [named[-1]], approver=user("anna"))
     needed = caught.value.hint.partition(": ")[2].split()
-    assert approve(catalog, given, [*needed, named[-1]], by="anna").approved
+    assert approve(catalog, given, [*needed, named[-1]], approver=user("anna")).approved
     assert last
 
 
@@ -276,7 +276,7 @@ def test_an_approval_in_a_catalog_without_the_cluster_is_refused(tmp_path: Path)
     other.mkdir()
     collected(other, "zipf", cluster="other")
     with pytest.raises(NotFound) as caught:
-        approve(open_catalog(str(other / "catalog")), given, [], by="anna")
+        approve(open_catalog(str(other / "catalog")), given, [], approver=user("anna"))
     assert caught.value.code == "cluster_absent"
 
 
@@ -284,7 +284,7 @@ def test_a_plan_and_its_approval_come_in_one_record(tmp_path: Path) -> None:
     given = first_half(collected(tmp_path, "zipf"))
     catalog = open_catalog(str(tmp_path / "catalog"))
     before = catalog.seq
-    approve(catalog, given, [], by="anna")
+    approve(catalog, given, [], approver=user("anna"))
     assert catalog.seq == before + 1
 
 
@@ -341,7 +341,7 @@ def test_approvals_of_one_plan_say_nothing_of_another(tmp_path: Path) -> None:
     view = collected(tmp_path, "zipf")
     catalog = open_catalog(str(tmp_path / "catalog"))
     one, other = first_half(view, splits=2), first_half(view, splits=5)
-    approve(catalog, one, [], by="anna")
+    approve(catalog, one, [], approver=user("anna"))
     assert approved_actions(catalog, one) == tuple(a.action_id for a in one.actions)
     assert approved_actions(catalog, other) == ()
 
@@ -353,7 +353,7 @@ def test_an_approver_needs_a_printable_name(tmp_path: Path, by: str) -> None:
     view = collected(tmp_path, "zipf")
     catalog = open_catalog(str(tmp_path / "catalog"))
     with pytest.raises(InvalidArgument) as caught:
-        approve(catalog, first_half(view), [], by=by)
+        approve(catalog, first_half(view), [], approver=user(by))
     assert caught.value.code == "approver_invalid"
     assert catalog.list("approval/") == []
 

@@ -113,6 +113,7 @@ APPROVAL: Final = pa.schema(
         pa.field("action_id", pa.string(), nullable=False),
         pa.field("decision", pa.string(), nullable=False),
         pa.field("by", pa.string(), nullable=False),
+        pa.field("policy_sha256", pa.string()),
         pa.field("at", TIME, nullable=False),
     ]
 )

@@ -17,6 +17,7 @@ from workbench.catalog.catalog import Write
 from workbench.errors import InvalidArgument, NotFound
 from workbench.model.keys import Span
 from workbench.model.tables import APPROVAL
+from workbench.planner.approvals import broken_limits
 from workbench.session.cluster import cluster_names
 from workbench.session.plans import plan_write
 from workbench.session.system import SystemClock
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from workbench.catalog.catalog import Catalog
     from workbench.model.plan import Plan
+    from workbench.planner.approvals import ApprovalPolicy
 
 APPROVAL_PREFIX: Final = "approval/"
 APPROVED: Final = "approved"
@@ -42,7 +44,7 @@ class Approval:
         plan_id: Of the plan.
         content_hash: To which the approval is bound.
         approved: Ids of the actions that stand approved now, in the plan's order.
-        by: `user:NAME`.
+        by: `user:NAME` or `policy:NAME`.
         at: When this decision was made, UTC.
     """
 
@@ -53,8 +55,65 @@ class Approval:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Approver:
+    """Who decides: `by` as recorded, and the hash of the policy where one decides."""
+
+    by: str
+    policy_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyDecision:
+    """What a policy says of a plan.
+
+    Attributes:
+        actions: What it was asked to approve: all of the plan's.
+        broken: Limits that the plan breaks; empty means it may be approved.
+        approval: What was recorded; None in a dry run and where a limit is broken.
+    """
+
+    actions: tuple[str, ...]
+    broken: tuple[str, ...]
+    approval: Approval | None
+
+
+def user(name: str) -> Approver:
+    """Return a human approver; InvalidArgument where the name cannot be recorded."""
+    if not name.strip() or len(name) > NAME_CHARS_MAX or not name.isprintable() or ":" in name:
+        raise InvalidArgument(
+            f"{name[:64]!r} is no approver's name",
+            code="approver_invalid",
+            hint=f"give 1–{NAME_CHARS_MAX} printable characters without ':' with --by",
+        )
+    return Approver(f"user:{name}")
+
+
+def approve_by_policy(
+    catalog: Catalog, plan: Plan, policy: ApprovalPolicy, *, dry_run: bool
+) -> PolicyDecision:
+    """Approve a whole plan where it breaks none of a policy's limits.
+
+    Records nothing in a dry run, nor where a limit is broken.
+
+    Raises:
+        NotFound: the plan proposes nothing, or is for a cluster that the catalog lacks.
+    """
+    known = _checked_actions(catalog, plan)
+    broken = broken_limits(plan, policy, SystemClock().now())
+    if broken or dry_run:
+        return PolicyDecision(tuple(known), tuple(broken), None)
+    approver = Approver(f"policy:{policy.name}", policy.sha256)
+    return PolicyDecision(tuple(known), (), approve(catalog, plan, [], approver=approver))
+
+
 def approve(
-    catalog: Catalog, plan: Plan, actions: Sequence[str], *, by: str, withdraw: bool = False
+    catalog: Catalog,
+    plan: Plan,
+    actions: Sequence[str],
+    *,
+    approver: Approver,
+    withdraw: bool = False,
 ) -> Approval:
     """Record a decision on `actions`, or on all where none is named.
 
@@ -62,33 +121,15 @@ def approve(
         catalog: Where to record it; a plan that came from a file is recorded with it.
         plan: The plan, its hash already checked.
         actions: Ids; empty means all.
-        by: Name of whoever decides.
+        approver: Who decides.
         withdraw: Take an approval back instead of giving it.
 
     Raises:
-        InvalidArgument: an action is not in the plan, the name is empty, or the approved
-            actions would miss one that makes a route on which they act.
-        NotFound: the plan proposes nothing.
+        InvalidArgument: an action is not in the plan, or the approved actions would miss one
+            that makes a route on which they act.
+        NotFound: the plan proposes nothing, or is for a cluster that the catalog lacks.
     """
-    if not by.strip() or len(by) > NAME_CHARS_MAX or not by.isprintable() or ":" in by:
-        raise InvalidArgument(
-            f"{by[:64]!r} is no approver's name",
-            code="approver_invalid",
-            hint=f"give 1–{NAME_CHARS_MAX} printable characters without ':' with --by",
-        )
-    if plan.cluster not in cluster_names(catalog):
-        raise NotFound(
-            f"plan {plan.plan_id} is for cluster {plan.cluster!r}, which this catalog lacks",
-            code="cluster_absent",
-            hint="name the plan's own catalog with --catalog",
-        )
-    known = [action.action_id for action in plan.actions]
-    if not known:
-        raise NotFound(
-            f"plan {plan.plan_id} proposes nothing",
-            code="plan_empty",
-            hint="there is nothing to approve",
-        )
+    known = _checked_actions(catalog, plan)
     unknown = [each for each in actions if each not in known]
     if unknown:
         raise InvalidArgument(
@@ -107,7 +148,8 @@ def approve(
             "content_hash": plan.content_hash,
             "action_id": action_id,
             "decision": WITHDRAWN if withdraw else APPROVED,
-            "by": f"user:{by}",
+            "by": approver.by,
+            "policy_sha256": approver.policy_sha256,
             "at": at,
         }
         for action_id in known
@@ -120,7 +162,7 @@ def approve(
         plan_id=plan.plan_id,
         content_hash=plan.content_hash,
         approved=tuple(each for each in known if each in after),
-        by=f"user:{by}",
+        by=approver.by,
         at=at,
     )
 
@@ -137,6 +179,23 @@ def approved_actions(catalog: Catalog, plan: Plan) -> tuple[str, ...]:
     return tuple(
         action.action_id for action in plan.actions if newest.get(action.action_id) == APPROVED
     )
+
+
+def _checked_actions(catalog: Catalog, plan: Plan) -> list[str]:
+    """Return the ids of the plan's actions; raise where there is nothing to decide here."""
+    if plan.cluster not in cluster_names(catalog):
+        raise NotFound(
+            f"plan {plan.plan_id} is for cluster {plan.cluster!r}, which this catalog lacks",
+            code="cluster_absent",
+            hint="name the plan's own catalog with --catalog",
+        )
+    if not plan.actions:
+        raise NotFound(
+            f"plan {plan.plan_id} proposes nothing",
+            code="plan_empty",
+            hint="there is nothing to approve",
+        )
+    return [action.action_id for action in plan.actions]
 
 
 def _check_closed(plan: Plan, approved: set[str], *, withdraw: bool) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from workbench.errors import InvalidArgument
 from workbench.model.plan import OBJECTIVES
 from workbench.planner.detect import Rule
-from workbench.session.approval import approve
+from workbench.session.approval import approve, user
 from workbench.session.cluster import open_cluster
 from workbench.session.collect import TRACE_SCHEME, CollectOptions, collect
 from workbench.session.datasets import accesses_bytes
@@ -130,7 +130,7 @@ def demo(options: DemoOptions, progress: Progress = silent) -> DemoAnswer:
         )
         record_plan(catalog, proposal)
         if proposal.actions:
-            approve(catalog, proposal, [], by=user_name())
+            approve(catalog, proposal, [], approver=user(user_name()))
         progress("replaying what came next", 0, None)
         verified = verify_plan(view, proposal)
         progress("writing the report", 0, None)
