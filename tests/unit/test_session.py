@@ -8,6 +8,8 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from workbench.errors import Conflict, InvalidArgument, InvalidInput, NotFound, WorkbenchError
@@ -183,11 +185,18 @@ def test_a_plan_is_verified_on_a_later_collection_of_its_own(tmp_path: Path) -> 
     )
     with pytest.raises(NotFound, match="--on"):
         verify_plan(view, whole)
-    trace = tmp_path / "later.parquet"
-    trace.write_bytes(accesses_bytes(generate("hot-range", accesses=6_000, seed=9)))
     url = str(tmp_path / "catalog")
-    collect(f"trace:{trace}", url, CollectOptions(routes="4"))
-    answer = verify_plan(view, whole, later=open_cluster(open_catalog(url), "later"))
+    for name, hours in (("earlier", -24), ("same", 0), ("later", 24)):
+        table = generate("hot-range", accesses=6_000, seed=5 if name == "same" else 9)
+        moved = pc.add(table.column("time"), pa.scalar(timedelta(hours=hours)))
+        table = table.set_column(0, table.schema.field(0), moved)
+        (tmp_path / f"{name}.parquet").write_bytes(accesses_bytes(table))
+        collect(f"trace:{tmp_path / name}.parquet", url, CollectOptions(routes="4"))
+    catalog = open_catalog(url)
+    for seen in ("earlier", "same", "t"):
+        with pytest.raises(NotFound, match="came after"):
+            verify_plan(view, whole, later=open_cluster(catalog, seen))
+    answer = verify_plan(view, whole, later=open_cluster(catalog, "later"))
     assert answer.false_claims == ()
     assert answer.replayed.events == 6_000
     assert answer.replayed.outcome is Outcome.HELD
@@ -278,6 +287,55 @@ def test_an_approval_in_a_catalog_without_the_cluster_is_refused(tmp_path: Path)
     with pytest.raises(NotFound) as caught:
         approve(open_catalog(str(other / "catalog")), given, [], approver=user("anna"))
     assert caught.value.code == "cluster_absent"
+
+
+def test_a_plan_that_was_made_from_other_load_or_routes_is_not_approved(tmp_path: Path) -> None:
+    given = first_half(collected(tmp_path, "zipf"))
+    for options in ({"seed": 6}, {"routes": "5"}):
+        collected(tmp_path, "zipf", replace=True, **options)
+        catalog = open_catalog(str(tmp_path / "catalog"))
+        with pytest.raises(Conflict) as caught:
+            approve(catalog, given, [], approver=user("anna"))
+        assert caught.value.code == "plan_stale"
+        assert catalog.list("approval/") == []
+
+
+def test_whoever_loses_the_race_to_create_a_catalog_opens_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = str(tmp_path / "catalog")
+    create = wiring.create_catalog
+
+    def late(place: str) -> Catalog:
+        create(place)
+        return create(place)
+
+    monkeypatch.setattr(wiring, "create_catalog", late)
+    assert wiring.open_or_create_catalog(url).seq == 0
+
+
+def test_a_decision_says_what_it_changed(tmp_path: Path) -> None:
+    given = first_half(collected(tmp_path, "zipf"))
+    catalog = open_catalog(str(tmp_path / "catalog"))
+    everything = tuple(action.action_id for action in given.actions)
+    for withdraw, changed in ((True, ()), (False, everything), (False, ()), (True, everything)):
+        decision = approve(catalog, given, [], approver=user("anna"), withdraw=withdraw)
+        assert decision.changed == changed
+
+
+def test_only_hot_needs_a_threshold(tmp_path: Path) -> None:
+    view = collected(tmp_path, "zipf")
+    since, until = view.window(None, None)
+    with pytest.raises(InvalidArgument) as caught:
+        plan(
+            view,
+            since=since,
+            until=until,
+            objective=OBJECTIVES["bytes"],
+            limits=Limits(3, 0.1, only_hot=True),
+            rule=Rule(),
+        )
+    assert caught.value.code == "threshold_missing"
 
 
 def test_a_plan_and_its_approval_come_in_one_record(tmp_path: Path) -> None:

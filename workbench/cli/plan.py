@@ -42,6 +42,7 @@ OUTCOMES: Final = {
 }
 SPLITS_MAX: Final = 100_000
 DECLINED_MAX: Final = 10
+PARETO_SHOWN: Final = 12
 
 
 @click.command()
@@ -187,8 +188,9 @@ def print_plan(proposal: Plan) -> None:
         _print_heavy(proposal)
         _print_declined(proposal)
         return
+    verb = "takes" if len(proposal.actions) == 1 else "take"
     click.echo(
-        f"{_splits(len(proposal.actions))} take the hottest route from "
+        f"{_splits(len(proposal.actions))} {verb} the hottest route from "
         f"{percent(proposal.max_share_before)} to {percent(proposal.max_share_after)} of the load"
     )
     total = proposal.total_load
@@ -217,7 +219,11 @@ def print_plan(proposal: Plan) -> None:
 def _print_bound(proposal: Plan) -> None:
     """Print what fewer splits would reach, and what nobody can beat."""
     marks, total = proposal.bottleneck, proposal.total_load
-    steps = ", ".join(f"{splits}: {percent(load / total)}" for splits, load in proposal.pareto[:12])
+    points = [f"{splits}: {percent(load / total)}" for splits, load in proposal.pareto]
+    shown = (
+        points if len(points) <= PARETO_SHOWN else [*points[: PARETO_SHOWN - 1], "…", points[-1]]
+    )
+    steps = ", ".join(shown)
     click.echo(f"hottest route by number of splits, each the least possible: {steps}")
     click.echo(
         f"the least that any {len(proposal.routes_after)} routes can reach, cut anywhere: "
@@ -311,9 +317,13 @@ def approve(
     if as_json:
         emit("approve", approval_fields(decision))
         return 0
-    verb = "withdrawn from" if withdraw else "approved of"
-    number = len(actions or found.actions)
-    click.echo(f"{number} actions {verb} plan {decision.plan_id} by {decision.by}")
+    if not decision.changed:
+        state = "none of them was approved" if withdraw else "all of them were approved before"
+        click.echo(f"nothing changed: {state}")
+    else:
+        verb = "withdrawn from" if withdraw else "approved of"
+        names = ", ".join(decision.changed)
+        click.echo(f"{verb} plan {decision.plan_id} by {decision.by}: {names}")
     click.echo(f"approved now: {', '.join(decision.approved) or 'nothing'}")
     return 0
 
@@ -359,6 +369,7 @@ def approval_fields(decision: Approval) -> dict[str, Any]:
         "plan_id": decision.plan_id,
         "content_hash": decision.content_hash,
         "approved": list(decision.approved),
+        "changed": list(decision.changed),
         "by": decision.by,
         "at": rfc3339(decision.at),
     }
@@ -438,7 +449,7 @@ def verify_fields(answer: VerifyAnswer) -> dict[str, Any]:
         },
         "max_share_before": replayed.before.max_share,
         "max_share_after": replayed.after.max_share,
-        "outcome": replayed.outcome.value,
+        "outcome": None if answer.false_claims else replayed.outcome.value,
         "drift": {"distance": replayed.drift, "drifted": replayed.drifted},
         "false_claims": list(answer.false_claims),
     }
@@ -447,21 +458,22 @@ def verify_fields(answer: VerifyAnswer) -> dict[str, Any]:
 def print_verification(answer: VerifyAnswer) -> None:
     """Print forecast and outcome for a human."""
     proposal, replayed = answer.plan, answer.replayed
+    if answer.false_claims:
+        click.echo(
+            f"the load in the catalog is not what plan {proposal.plan_id} was made from: "
+            f"{answer.false_claims[0]}; plan again"
+        )
+        return
     print_shares(answer)
+    outcome = OUTCOMES[replayed.outcome] if proposal.actions else "nothing was proposed"
     click.echo(
-        f"{OUTCOMES[replayed.outcome]}; {percent(replayed.drift)} of the load came on other "
+        f"{outcome}; {percent(replayed.drift)} of the load came on other "
         f"routes than forecast{', plan again on newer load' if replayed.drifted else ''}"
     )
     kind = "accesses" if proposal.atom_kind == "key" else "buckets"
     window = f"{rfc3339(replayed.since)} to {rfc3339(replayed.until)}"
     click.echo(f"replayed: {replayed.events:,} {kind}, {window}")
-    if answer.false_claims:
-        click.echo(
-            f"the load in the catalog is not what plan {proposal.plan_id} was made from: "
-            f"{answer.false_claims[0]}"
-        )
-    else:
-        click.echo(f"the proof of plan {proposal.plan_id} holds")
+    click.echo(f"the proof of plan {proposal.plan_id} holds")
 
 
 def print_shares(answer: VerifyAnswer) -> None:

@@ -26,6 +26,7 @@ from workbench.model.plan import (
     RouteLoad,
 )
 from workbench.model.routes import RouteState
+from workbench.model.times import rfc3339
 from workbench.planner.actions import sequence_actions
 from workbench.planner.certificate import certificate
 from workbench.planner.partition import (
@@ -134,9 +135,9 @@ def make_plan(given: PlanInput) -> Plan:
     if segments.total == 0:
         raise NotFound(
             f"cluster {given.cluster!r} has no {given.objective.name} load between "
-            f"{given.since} and {given.until}",
+            f"{rfc3339(given.since)} and {rfc3339(given.until)}",
             code="load_absent",
-            hint="ask for a time that the catalog covers (`--since`, `--until`), or collect first",
+            hint="ask for another time (`--since`, `--until`) or another --objective",
         )
     best = optimum(segments, given.limits.max_splits)
     chosen = cuts(segments, best) if _is_worth(segments, best, given.limits) else []
@@ -265,13 +266,18 @@ def _reason(
     if not _is_worth(segments, best, given.limits):
         before = max(segments.loads)
         return (
-            f"{splits} splits would lower the hottest route by {(before - best) / before:.1%}, "
+            f"{splits} splits would lower the hottest route by {_floor_percent(before, best)}, "
             f"less than the {given.limits.min_gain:.0%} asked for"
         ) + _one_atom(segments, index, given.atoms.kind)
     return (
         f"splitting it does not lower the hottest route, which {splits} splits can bring to "
         f"{share_text(best, total)} at the least"
     ) + _one_atom(segments, index, given.atoms.kind)
+
+
+def _floor_percent(before: int, after: int) -> str:
+    """Return the fall in per cent, rounded down, so that it never reads as a limit it missed."""
+    return f"{(before - after) * 1_000 // before / 10:.1f}%"
 
 
 def _one_atom(segments: Segments, index: int, kind: str) -> str:

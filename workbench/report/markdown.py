@@ -111,8 +111,8 @@ def _declined(plan: Plan) -> list[str]:
 def _footer(plan: Plan) -> str:
     return (
         f"Catalog version {plan.catalog_version}, {plan.atoms:,} {plan.atom_kind}s with load, "
-        f"content hash `{plan.content_hash}`. Approve with `workbench approve {plan.plan_id}`."
-    )
+        f"content hash `{plan.content_hash}`."
+    ) + (f" Approve with `workbench approve {plan.plan_id}`." if plan.actions else "")
 
 
 def _code(text: str) -> str:

@@ -248,7 +248,7 @@ def _headline(
                 f"{steps_text(plan)}, {words.plural(len(plan.routes_after), 'route')}",
             )
         )
-    if verification is not None:
+    if verification is not None and not false_claims:
         figures.append(
             Figure(
                 "came",
@@ -268,7 +268,7 @@ def _headline(
             "It was made from other load, or changed: its numbers and its proof cannot be "
             f"checked here ({words.clean(false_claims[0])})."
         )
-    sentence = _sentence(plan, verification, cluster)
+    sentence = _sentence(plan, None if false_claims else verification, cluster)
     return Headline(tuple(figures), sentence, outcome, text, detail)
 
 

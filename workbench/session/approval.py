@@ -18,9 +18,11 @@ from workbench.errors import InvalidArgument, NotFound
 from workbench.model.keys import Span
 from workbench.model.tables import APPROVAL
 from workbench.planner.approvals import broken_limits
-from workbench.session.cluster import cluster_names
+from workbench.session.cluster import cluster_names, open_cluster
+from workbench.session.planning import false_claims
 from workbench.session.plans import plan_write
 from workbench.session.system import SystemClock
+from workbench.session.verify import stale
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +46,7 @@ class Approval:
         plan_id: Of the plan.
         content_hash: To which the approval is bound.
         approved: Ids of the actions that stand approved now, in the plan's order.
+        changed: Ids of those that this decision approved or withdrew.
         by: `user:NAME` or `policy:NAME`.
         at: When this decision was made, UTC.
     """
@@ -51,6 +54,7 @@ class Approval:
     plan_id: str
     content_hash: str
     approved: tuple[str, ...]
+    changed: tuple[str, ...]
     by: str
     at: datetime
 
@@ -128,6 +132,7 @@ def approve(
         InvalidArgument: an action is not in the plan, or the approved actions would miss one
             that makes a route on which they act.
         NotFound: the plan proposes nothing, or is for a cluster that the catalog lacks.
+        Conflict: the load or the routes in the catalog are not those of the plan.
     """
     known = _checked_actions(catalog, plan)
     unknown = [each for each in actions if each not in known]
@@ -162,6 +167,7 @@ def approve(
         plan_id=plan.plan_id,
         content_hash=plan.content_hash,
         approved=tuple(each for each in known if each in after),
+        changed=tuple(each for each in known if (each in after) != (each in standing)),
         by=approver.by,
         at=at,
     )
@@ -195,6 +201,17 @@ def _checked_actions(catalog: Catalog, plan: Plan) -> list[str]:
             code="plan_empty",
             hint="there is nothing to approve",
         )
+    view = open_cluster(catalog, plan.cluster)
+    claims = false_claims(view, plan)
+    if view.snapshot.catalog_version != plan.catalog_version:
+        claims.append(
+            f"the routes are at version {view.snapshot.catalog_version}, "
+            f"the plan is for {plan.catalog_version}"
+        )
+    if [route.span for route in view.snapshot.routes] != [r.span for r in plan.routes_before]:
+        claims.append("the routes are not those of the plan")
+    if claims:
+        raise stale(plan, claims)
     return [action.action_id for action in plan.actions]
 
 

@@ -27,7 +27,7 @@ from workbench.session.look import hot
 from workbench.session.planning import plan
 from workbench.session.plans import record_plan
 from workbench.session.progress import Progress, silent
-from workbench.session.reporting import write_report
+from workbench.session.reporting import check_report_path, write_report
 from workbench.session.verify import verify_plan
 from workbench.session.wiring import open_catalog, user_name
 from workbench.traces.generate import generate
@@ -97,6 +97,7 @@ def demo(options: DemoOptions, progress: Progress = silent) -> DemoAnswer:
         WorkbenchError: whatever one of the steps refuses.
     """
     trace, limits, report = options.trace, options.limits, options.report
+    check_report_path(report)
     if not report.parent.is_dir():
         raise InvalidArgument(
             f"the folder of {report} does not exist",

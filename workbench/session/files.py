@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from workbench.errors import InvalidInput, NotFound, Storage
+from workbench.errors import InvalidArgument, InvalidInput, NotFound, Storage
 
 
 def read_file(path: Path, *, bytes_max: int) -> bytes:
@@ -29,7 +29,17 @@ def read_file(path: Path, *, bytes_max: int) -> bytes:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file so that readers see the old content or the new, never a part."""
+    """Write a file so that readers see the old content or the new, never a part.
+
+    A symbolic link is followed; what is there and is no regular file is refused.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        raise InvalidArgument(
+            f"{path} is there and is no regular file",
+            code="output_not_a_file",
+            hint="name a file; `--json` and `--format` write to stdout",
+        )
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:

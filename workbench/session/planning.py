@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from workbench.errors import NotFound
+from workbench.errors import InvalidArgument, NotFound
 from workbench.model.plan import Backtest, plan_to_json
 from workbench.planner.plan import PlanInput, atoms_from_table, make_plan
 from workbench.planner.replay import verification
@@ -49,6 +49,12 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
     hot_routes: frozenset[int] = frozenset()
     if limits.only_hot:
         answer = hot(view, since=since, until=until, objective=objective, rule=rule)
+        if answer.rule.threshold_per_minute is None:
+            raise InvalidArgument(
+                f"no threshold is known for {answer.objective}, so no route can be called hot",
+                code="threshold_missing",
+                hint="give --threshold, or leave --only-hot out",
+            )
         hot_routes = frozenset(v.route.route_id for v in answer.verdicts if v.verdict == "hot")
 
     def given(end: datetime) -> PlanInput:

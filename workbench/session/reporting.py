@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workbench._version import __version__
-from workbench.errors import NotFound
+from workbench.errors import InvalidArgument, NotFound
 from workbench.model.keys import printable_key
 from workbench.planner.detect import Rule
 from workbench.planner.words import heavy_sentence
@@ -39,6 +39,7 @@ def write_report(
     Raises:
         Storage: the file cannot be written; an older one stays as it is.
     """
+    check_report_path(path)
     answered = _verified(view, plan, later)
     verified = answered.replayed if answered else None
     claims = answered.false_claims if answered else tuple(false_claims(view, plan))
@@ -70,6 +71,16 @@ def write_report(
         )
     )
     write_file(path, page.encode())
+
+
+def check_report_path(path: Path) -> None:
+    """Raise InvalidArgument where the report's file is not named as one."""
+    if path.suffix not in {".html", ".htm"}:
+        raise InvalidArgument(
+            f"{str(path)!r} does not end with .html",
+            code="report_format_unknown",
+            hint="name a .html file",
+        )
 
 
 def _heavy(plan: Plan) -> list[str]:

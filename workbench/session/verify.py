@@ -10,13 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.errors import InvalidArgument, InvalidInput, NotFound
+from workbench.errors import Conflict, InvalidArgument, InvalidInput, NotFound
 from workbench.model.times import rfc3339
 from workbench.planner.replay import Verification, verification
 from workbench.query.load import Source
 from workbench.session.planning import false_claims, source_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from workbench.model.plan import Plan
     from workbench.session.cluster import ClusterView
 
@@ -55,8 +57,9 @@ def verify_plan(
 
     Raises:
         NotFound: nothing came after the plan's window, or in the time asked for.
-        InvalidArgument: the plan is another cluster's, or the time asked for is (partly) what
-            the plan was made from.
+        InvalidArgument: the plan is another cluster's, or the time asked for is not wholly
+            after the plan's window.
+        Conflict: nothing came after, and the load is not what the plan was made from.
         InvalidInput: a bucket of the load crosses a split key, so nobody can tell its sides.
     """
     if plan.cluster != view.name:
@@ -65,23 +68,26 @@ def verify_plan(
             code="cluster_mismatch",
             hint=f"--cluster {plan.cluster}",
         )
-    replayed_on = later or view
-    if later is None and since is None:
-        if plan.until >= view.extent.until:
-            raise NotFound(
-                f"plan {plan.plan_id} saw all load up to {rfc3339(plan.until)}; nothing came after",
-                code="load_absent",
-                hint="collect later load under another name and pass --on NAME, "
-                "or plan on a part: workbench plan --until 50%",
-            )
-        since = rfc3339(plan.until)
-    start, end = replayed_on.window(since, until)
-    if later is None and start < plan.until and end > plan.since:
+    claims = tuple(false_claims(view, plan))
+    replayed_on = view if later is None else later
+    if replayed_on.extent.until <= plan.until:
+        if claims:
+            raise stale(plan, claims)
+        raise NotFound(
+            f"plan {plan.plan_id} was made from load up to {rfc3339(plan.until)}; nothing in "
+            f"{replayed_on.name!r} came after",
+            code="load_absent",
+            hint="collect later load under another name and pass --on NAME, "
+            "or plan on a part: workbench plan --until 50%",
+        )
+    after = max(plan.until, replayed_on.extent.since)
+    start, end = replayed_on.window(rfc3339(after) if since is None else since, until)
+    if start < plan.until:
         raise InvalidArgument(
-            f"the time from {rfc3339(start)} to {rfc3339(end)} is in the plan's own evidence",
+            f"the time from {rfc3339(start)} to {rfc3339(end)} is not after the plan's evidence",
             code="window_seen",
             hint=f"ask for load after {rfc3339(plan.until)}; "
-            "a forecast is tested on what it has not seen",
+            "a forecast is tested on what came later",
         )
     source = source_of(plan)
     if source.value not in replayed_on.load.data:
@@ -97,7 +103,16 @@ def verify_plan(
             f"{rfc3339(replayed_on.extent.until)}",
         )
     replayed = verification(plan, events, replayed_on.extent.window_ms)
-    return VerifyAnswer(plan, replayed, tuple(false_claims(view, plan)))
+    return VerifyAnswer(plan, replayed, claims)
+
+
+def stale(plan: Plan, claims: Sequence[str]) -> Conflict:
+    """Return the error for a plan that was not made from the load in the catalog."""
+    return Conflict(
+        f"plan {plan.plan_id} was not made from the load in this catalog: {claims[0]}",
+        code="plan_stale",
+        hint="name the plan's own catalog with --catalog, or plan again",
+    )
 
 
 def _check_buckets(view: ClusterView, plan: Plan) -> None:

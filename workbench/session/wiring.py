@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from workbench.catalog.audit import Audit, audit
 from workbench.catalog.catalog import Catalog
-from workbench.errors import InvalidArgument, NotFound, WorkbenchError
+from workbench.errors import AlreadyExists, InvalidArgument, NotFound, WorkbenchError
 from workbench.ports.connector import ENTRY_POINT_GROUP
 from workbench.session.system import SystemClock, SystemRng
 from workbench.stores.open import open_store
@@ -79,7 +79,10 @@ def open_or_create_catalog(url: str) -> Catalog:
     except NotFound as error:
         if error.code != "catalog_absent":
             raise
-    return create_catalog(url)
+    try:
+        return create_catalog(url)
+    except AlreadyExists:
+        return open_catalog(url)  # another process was first
 
 
 def open_routes(url: str) -> RouteSource:
