@@ -6,7 +6,7 @@ WORKBENCH := $(BIN)/workbench
 TRACE_ARGS := $(if $(TRACE),--trace $(TRACE),)
 
 .DEFAULT_GOAL := help
-.PHONY: help python-is-new-enough install install-runtime demo test test-slow check format bench lock screenshots clean
+.PHONY: help python-is-new-enough install install-runtime demo test test-slow check format proto bench lock screenshots clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -42,6 +42,9 @@ check: install ## Lint, format, types, layers
 format: install ## Rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+proto: install ## Generate the node's protobuf code anew
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. workbench/node/proto/*.proto
 
 bench: install ## Measure, as ratios in one run; prints the tables of benchmarks/README.md
 	$(BIN)/python -m benchmarks

@@ -58,6 +58,9 @@ class RoutesFile:
         taken_at = datetime.fromtimestamp(self._path.stat().st_mtime, tz=UTC)
         return RouteSnapshot(version, routes, taken_at)
 
+    def close(self) -> None:
+        """Do nothing: the file is open only while it is read."""
+
     def _route(self, number: int, row: object) -> RouteDescriptor:
         if not isinstance(row, dict):
             raise self._invalid(f"route {number} is no object")
@@ -106,8 +109,18 @@ class RoutesFile:
         return document
 
 
-def connect(url: str) -> RoutesFile:
-    """Open `file:PATH`; the file is read when its routes are asked for."""
+def connect(url: str, *, allow_write: bool = False) -> RoutesFile:
+    """Open `file:PATH`; the file is read when its routes are asked for.
+
+    Raises:
+        InvalidArgument: the URL names no file, or something is to be executed on it.
+    """
+    if allow_write:
+        raise InvalidArgument(
+            f"{url!r} is a file: nothing can be executed on it",
+            code="connector_read_only",
+            hint="name the cluster itself, as node://HOST:PORT",
+        )
     path = url.removeprefix(SCHEME).removeprefix("//")
     if not url.startswith(SCHEME) or not path:
         raise InvalidArgument(

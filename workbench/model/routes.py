@@ -63,12 +63,14 @@ class RouteSnapshot:
         routes: Ascending by span start, not overlapping.
         taken_at: When the snapshot was read, UTC.
         consistent: Whether all rows belong to one version; False where a system pages.
+        cluster_id: What the system calls itself; None where it has no such name.
     """
 
     catalog_version: int
     routes: tuple[RouteDescriptor, ...]
     taken_at: datetime
     consistent: bool = True
+    cluster_id: str | None = None
 
 
 def check_routes(routes: Iterable[RouteDescriptor]) -> tuple[RouteDescriptor, ...]:

@@ -7,6 +7,8 @@
 | `route`       | one route of one catalog version                        |
 | `plan`        | one plan, whole, with its actions as a list             |
 | `approval`    | one decision of one person on one action of one plan    |
+| `receipt`     | what came of one try to execute one action of one plan  |
+| `lease`       | who may execute plans on a cluster, and until when      |
 
 Null means *not measured*, never zero; an absent row is not an idle route. Times are UTC
 microseconds. `bucket_end` and `end` are null where there is no upper bound. See
@@ -115,6 +117,49 @@ APPROVAL: Final = pa.schema(
         pa.field("by", pa.string(), nullable=False),
         pa.field("policy_sha256", pa.string()),
         pa.field("at", TIME, nullable=False),
+    ]
+)
+
+# status is "applied" or "failed" or "stale"; the newest one of an action counts. `repeated`
+# tells that the split was found made, as after a crash between the call and this row.
+RECEIPT: Final = pa.schema(
+    [
+        pa.field("cluster", pa.string(), nullable=False),
+        pa.field("plan_id", pa.string(), nullable=False),
+        pa.field("content_hash", pa.string(), nullable=False),
+        pa.field("action_id", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("route_id", pa.uint64(), nullable=False),
+        pa.field("start", pa.binary(), nullable=False),
+        pa.field("end", pa.binary()),
+        pa.field("split_key", pa.binary(), nullable=False),
+        pa.field("source_group", pa.uint64(), nullable=False),
+        pa.field("target_group", pa.uint64()),
+        pa.field("expected_version", pa.uint64(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("repeated", pa.bool_(), nullable=False),
+        pa.field("catalog_version", pa.uint64()),
+        pa.field("left_route_id", pa.uint64()),
+        pa.field("right_route_id", pa.uint64()),
+        pa.field("error", pa.string()),
+        pa.field("by", pa.string(), nullable=False),
+        pa.field("started_at", TIME, nullable=False),
+        pa.field("updated_at", TIME, nullable=False),
+    ]
+)
+
+# The newest row counts. A released lease has expires_at = at.
+LEASE: Final = pa.schema(
+    [
+        pa.field("cluster", pa.string(), nullable=False),
+        pa.field("token", pa.string(), nullable=False),
+        pa.field("holder", pa.string(), nullable=False),
+        pa.field("host", pa.string(), nullable=False),
+        pa.field("pid", pa.int64(), nullable=False),
+        pa.field("plan_id", pa.string(), nullable=False),
+        pa.field("at", TIME, nullable=False),
+        pa.field("expires_at", TIME, nullable=False),
     ]
 )
 

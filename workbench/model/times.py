@@ -29,6 +29,16 @@ def hlc_to_us(hlc: int) -> int:
     return (hlc >> HLC_LOGICAL_BITS) * 1_000
 
 
+def hlc_of_ms(unix_ms: int, logical: int = 0) -> int:
+    """Return the HLC value of a physical time in Unix milliseconds and its logical part."""
+    return (unix_ms << HLC_LOGICAL_BITS) | logical
+
+
+def hlc_ms(hlc: int) -> int:
+    """Return the physical part of an HLC value, in Unix milliseconds."""
+    return hlc >> HLC_LOGICAL_BITS
+
+
 def rfc3339(moment: datetime) -> str:
     """Return an aware time as RFC 3339 in UTC, with `Z`, microseconds only where not zero."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

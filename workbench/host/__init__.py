@@ -1,0 +1,1 @@
+"""Many groups in one process: one turn, one sync, for all of them. Sans-IO."""

@@ -1,0 +1,121 @@
+"""What a bundled node tells of itself and of what it stores; shared by its client and callers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """One group on one node.
+
+    Attributes:
+        group: Its id.
+        role: `leader`, `follower`, `candidate` or `learner`.
+        term: Its term.
+        commit_index: Highest index known to be committed.
+        applied_index: Highest index that the state machine has applied.
+        leader_node: Who leads, 0 where unknown.
+        serving: Whether this node answers reads and writes for it now.
+    """
+
+    group: int
+    role: str
+    term: int
+    commit_index: int
+    applied_index: int
+    leader_node: int
+    serving: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node of the cluster, and the groups of which it keeps a replica."""
+
+    node: int
+    address: str
+    groups: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """What one node answers when asked how it is.
+
+    Attributes:
+        cluster_id: Of the whole cluster; a UUID as text.
+        node: Its id.
+        pid: Of its process.
+        version: Of the workbench that it runs.
+        groups: Of which it keeps a replica.
+        members: All nodes of the cluster, itself included.
+        catalog_version: The newest that it knows, 0 for none.
+        window_ms: Length of its load windows.
+    """
+
+    cluster_id: str
+    node: int
+    pid: int
+    version: str
+    groups: tuple[GroupStatus, ...]
+    members: tuple[Member, ...]
+    catalog_version: int
+    window_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An acknowledged write: all of it became visible at `commit_ts` (HLC), at log `index`."""
+
+    commit_ts: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """A value, and the HLC timestamp at which it was written."""
+
+    value: bytes
+    commit_ts: int
+
+
+@dataclass(frozen=True, slots=True)
+class GotMany:
+    """The answer to a read of several keys, all as of `read_ts`.
+
+    Attributes:
+        read_ts: HLC.
+        index: Applied index of the group when it answered.
+        versions: One per key, in the order asked for; None where the key had no value.
+    """
+
+    read_ts: int
+    index: int
+    versions: tuple[StoredVersion | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRow:
+    """Load of one bucket of one route in one window; see LOAD_WINDOW."""
+
+    route_id: int
+    group: int
+    bucket_start: bytes
+    bucket_end: bytes | None
+    reads: int
+    writes: int
+    read_bytes: int
+    write_bytes: int
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedWindow:
+    """One closed load window of one node: the rows of the groups that it led.
+
+    Times are microseconds since the Unix epoch; `end_us` is exclusive.
+    """
+
+    node: int
+    start_us: int
+    end_us: int
+    rows: tuple[LoadRow, ...]

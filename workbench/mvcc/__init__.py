@@ -1,0 +1,1 @@
+"""Versions of keys by commit timestamp: their encoding and their visibility. Sans-IO."""

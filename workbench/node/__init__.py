@@ -1,0 +1,1 @@
+"""The bundled node: the process that serves groups of a range-sharded store on one machine."""

@@ -1,0 +1,136 @@
+"""Consensus: how one group agrees on its log. Sans-IO, in the shape of etcd-io/raft.
+
+    tick / propose / read_index ──▶ Consensus ──ready()──▶ Ready ──(make durable)──▶ advance()
+
+One turn: take `ready()`, make its hard state and entries durable, apply what is committed,
+then `advance()`. `ready()` called again before `advance` returns the same value. Nothing here
+reads a clock, draws a random number or touches a disk.
+
+An index counts log entries of one group from 1; a term counts its elections from 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Role(StrEnum):
+    """What a replica is in its term."""
+
+    LEADER = "leader"
+    FOLLOWER = "follower"
+    CANDIDATE = "candidate"
+    LEARNER = "learner"
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One entry of a group's log; `data` is empty for the entry that opens a leader's term."""
+
+    index: int
+    term: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HardState:
+    """What must be durable before a message or reply that depends on it.
+
+    Attributes:
+        term: Newest term seen.
+        vote: Node voted for in this term, 0 for none.
+        commit: Highest index known to be committed.
+    """
+
+    term: int = 0
+    vote: int = 0
+    commit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SoftState:
+    """What need not be kept: the role, and who leads (0: unknown)."""
+
+    role: Role
+    leader: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadState:
+    """Leadership was confirmed for the read `context`; serve it once `index` has applied."""
+
+    context: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What one turn has to carry out.
+
+    Attributes:
+        hard_state: To make durable; None where it did not change.
+        entries: To append to the log and make durable, ascending.
+        committed: To apply, ascending, each once. Contains only entries that were durable
+            before this Ready was taken.
+        read_states: Reads whose leadership check has succeeded.
+        must_sync: Whether `hard_state` or `entries` need an fsync (a commit index does not).
+    """
+
+    hard_state: HardState | None = None
+    entries: tuple[LogEntry, ...] = ()
+    committed: tuple[LogEntry, ...] = ()
+    read_states: tuple[ReadState, ...] = ()
+    must_sync: bool = False
+
+
+class Consensus(Protocol):
+    """One group's consensus, on one replica."""
+
+    @property
+    def soft_state(self) -> SoftState:
+        """Role and leader now."""
+        ...
+
+    @property
+    def hard_state(self) -> HardState:
+        """Term, vote and commit now; durable only after the Ready that carries them."""
+        ...
+
+    @property
+    def last_index(self) -> int:
+        """Index of the newest entry in the log, durable or not."""
+        ...
+
+    def tick(self) -> None:
+        """Let one unit of election time pass."""
+        ...
+
+    def propose(self, data: bytes) -> int:
+        """Append an entry as leader and return its index; Unavailable (`not_leader`) else."""
+        ...
+
+    def read_index(self, context: int) -> None:
+        """Ask for confirmation of leadership; answered by a ReadState with this context.
+
+        Raises:
+            Unavailable: `not_leader`.
+        """
+        ...
+
+    def has_ready(self) -> bool:
+        """Tell whether `ready` would return anything to do."""
+        ...
+
+    def ready(self) -> Ready:
+        """Return what has to be done next."""
+        ...
+
+    def advance(self, ready: Ready) -> None:
+        """Note that all of `ready` is done: durable, and applied."""
+        ...
+
+    def check_invariants(self) -> None:
+        """Assert what must hold between calls; for tests and the simulator."""
+        ...

@@ -1,0 +1,1 @@
+"""The route catalog: its records byte for byte, its rules, and lookup by key. Pure."""
