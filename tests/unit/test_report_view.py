@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tests.browser.report_inputs import (
 )
 from workbench.model.plan import ActionKind, Declined
 from workbench.report.charts import Block
+from workbench.report.executed_view import ExecutedCall
 from workbench.report.heat_view import (
     CUT_LABEL_PERCENT,
     Cut,
@@ -304,3 +306,52 @@ def test_a_plan_that_does_not_match_the_load_is_never_shown_as_held():
     assert headline.outcome == "void"
     assert "does not match" in headline.outcome_text
     assert "atoms_sha256" in headline.outcome_detail
+
+
+def test_what_was_executed_is_told_call_by_call() -> None:
+    calls = (
+        ExecutedCall(
+            action_id="split-001",
+            route_id=7,
+            split_key=b"user/120",
+            children=(9, 10),
+            catalog_version=4,
+            status="applied",
+            at=datetime(2026, 3, 4, 10, 0, tzinfo=UTC),
+            seconds=0.0123,
+            error=None,
+        ),
+        ExecutedCall(
+            action_id="split-002",
+            route_id=8,
+            split_key=b"\x00\x1b[31m",
+            children=(),
+            catalog_version=None,
+            status="failed",
+            at=datetime(2026, 3, 4, 10, 1, tzinfo=UTC),
+            seconds=2.0,
+            error="route 8 \x1b[31m is gone",
+        ),
+    )
+    view = report_view(sample_inputs(executed=calls, facts=[("Lost writes", "0 of 9")]))
+    assert view.executed is not None
+    first, second = view.executed.rows
+    assert first == (
+        "split-001",
+        "7",
+        "user/120",
+        "9 and 10",
+        "4",
+        "applied",
+        "2026-03-04 10:00:00 UTC",
+        "12 ms",
+    )
+    assert second[3:5] == ("", "")
+    assert "\x1b" not in "".join(second)
+    assert second[5].startswith("failed: route 8")
+    assert ("Lost writes", "0 of 9") in view.facts
+    assert "after the plan was executed" in view.replayed_text
+
+
+def test_nothing_executed_leaves_no_table() -> None:
+    assert report_view(sample_inputs()).executed is None

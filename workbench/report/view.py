@@ -19,7 +19,7 @@ from bisect import bisect_left
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -36,8 +36,10 @@ from workbench.report.charts import (
     Skyline,
     axis,
 )
+from workbench.report.executed_view import ExecutedCall, executed_table
+from workbench.report.headline import Headline, headline
 from workbench.report.heat_view import Cut, HeatFigure, load_figures, owner_figure
-from workbench.report.plan_view import PlanView, objective_text, plan_view, share_of, steps_text
+from workbench.report.plan_view import PlanView, objective_text, plan_view, share_of
 from workbench.report.tables import Column, Table, table
 
 if TYPE_CHECKING:
@@ -56,8 +58,6 @@ SKYLINE_BLOCKS_MAX: Final = 400
 HOT_RANGES_MAX: Final = 12
 TIME_TICKS_MAX: Final = 5
 REASONS_MAX: Final = 4
-
-OutcomeName = Literal["held", "short", "failed", "open", "idle", "void"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,8 @@ class ReportInputs:
         made_at: When the report was made.
         version: Of the workbench.
         false_claims: What of the plan's own numbers the load behind it contradicts.
+        facts: More to say of the run at the top, by name.
+        executed: The calls that were made for the plan, in order.
     """
 
     title: str
@@ -95,27 +97,8 @@ class ReportInputs:
     made_at: datetime
     version: str
     false_claims: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A key figure: a label, the number, and a line below it."""
-
-    name: str
-    label: str
-    value: str
-    note: str
-
-
-@dataclass(frozen=True, slots=True)
-class Headline:
-    """The answer: up to three figures, one sentence, and whether the forecast held."""
-
-    figures: tuple[Figure, ...]
-    sentence: str
-    outcome: OutcomeName
-    outcome_text: str
-    outcome_detail: str
+    facts: Sequence[tuple[str, str]] = ()
+    executed: Sequence[ExecutedCall] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +134,8 @@ class ReportView:
     compared: Compared | None
     routes: RouteLoads
     plan: PlanView
+    executed: Table | None
+    replayed_text: str
     verdicts: Table
     verdict_counts: str
     assumptions: Table
@@ -169,12 +154,14 @@ def report_view(inputs: ReportInputs) -> ReportView:
     return ReportView(
         title=words.clean(inputs.title),
         facts=_facts(inputs),
-        headline=_headline(plan, verification, words.clean(inputs.cluster), inputs.false_claims),
+        headline=headline(plan, verification, words.clean(inputs.cluster), inputs.false_claims),
         load=load_figures(inputs.heat, inputs.heat_after, cuts),
         hot_ranges=None if inputs.heat is None else _hot_ranges(inputs.heat),
         compared=None if verification is None else _compared(plan, verification, cuts),
         routes=_route_loads(plan, verification),
         plan=plan_view(plan),
+        executed=executed_table(inputs.executed),
+        replayed_text=_replayed_text(plan, executed=bool(inputs.executed)),
         verdicts=_verdict_table(inputs.verdicts),
         verdict_counts=_verdict_counts(inputs.verdicts),
         assumptions=table(
@@ -213,7 +200,22 @@ def _facts(inputs: ReportInputs) -> tuple[tuple[str, str], ...]:
             "not approved" if approval is None else ", ".join(_approval_words(approval)),
         ),
     ]
+    facts += [(words.clean(name), words.clean(value)) for name, value in inputs.facts]
     return tuple(facts)
+
+
+def _replayed_text(plan: Plan, *, executed: bool) -> str:
+    """Return what was compared, in a sentence."""
+    what = "accesses" if plan.atom_kind == "key" else "load windows"
+    if executed:
+        return (
+            f"The {what} that came after the plan was executed, counted on the routes as they "
+            "would still be without it, and on the routes that it left."
+        )
+    return (
+        f"The same recorded {what}, counted on the routes as they were and on the routes that "
+        "the plan leaves. The plan had not seen them."
+    )
 
 
 def _approval_words(approval: Mapping[str, str]) -> list[str]:
@@ -225,110 +227,6 @@ def _approval_words(approval: Mapping[str, str]) -> list[str]:
     if "actions" in approval:
         said.append(f"{approval['actions']} actions")
     return [words.clean(each) for each in said]
-
-
-def _headline(
-    plan: Plan,
-    verification: Verification | None,
-    cluster: str,
-    false_claims: Sequence[str],
-) -> Headline:
-    routes = len(plan.routes_before)
-    hottest = max(plan.routes_before, key=lambda route: route.load, default=None)
-    note = words.plural(routes, "route")
-    if hottest is not None and routes > 1:
-        note = f"{note}; the hottest from {words.short(words.key_text(hottest.span.start), 30)}"
-    figures = [Figure("before", "Before", words.percent(plan.max_share_before), note)]
-    if plan.actions:
-        figures.append(
-            Figure(
-                "forecast",
-                "Forecast",
-                words.percent(plan.max_share_after),
-                f"{steps_text(plan)}, {words.plural(len(plan.routes_after), 'route')}",
-            )
-        )
-    if verification is not None and not false_claims:
-        figures.append(
-            Figure(
-                "came",
-                "What came",
-                words.percent(verification.after.max_share),
-                f"without the plan {words.percent(verification.before.max_share)}"
-                if plan.actions
-                else "on load that the plan had not seen",
-            )
-        )
-    outcome = _outcome(plan, verification)
-    text, detail = _outcome_words(outcome, plan, verification)
-    if false_claims:
-        outcome = "void"
-        text = "The plan does not match the load in this catalog"
-        detail = (
-            "It was made from other load, or changed: its numbers and its proof cannot be "
-            f"checked here ({words.clean(false_claims[0])})."
-        )
-    sentence = _sentence(plan, None if false_claims else verification, cluster)
-    return Headline(tuple(figures), sentence, outcome, text, detail)
-
-
-def _sentence(plan: Plan, verification: Verification | None, cluster: str) -> str:
-    total = words.plural(len(plan.routes_before), "route")
-    before = f"On {cluster}, one of {total} carried {words.percent(plan.max_share_before)} of the "
-    if len(plan.routes_before) == 1:
-        before = (
-            f"On {cluster}, a single route carried {words.percent(plan.max_share_before)} of the "
-        )
-    if not plan.actions:
-        return f"{before}load, and the plan leaves it so."
-    forecast = (
-        f"load; {steps_text(plan)} should bring the hottest route "
-        f"down to {words.percent(plan.max_share_after)}"
-    )
-    if verification is None:
-        return f"{before}{forecast}."
-    came = words.percent(verification.after.max_share)
-    return f"{before}{forecast}. On the load that came next it carried {came}."
-
-
-def _outcome(plan: Plan, verification: Verification | None) -> OutcomeName:
-    if not plan.actions:
-        return "idle"
-    if verification is None:
-        return "open"
-    return verification.outcome.value
-
-
-def _outcome_words(
-    outcome: OutcomeName, plan: Plan, verification: Verification | None
-) -> tuple[str, str]:
-    """Return the outcome in a few words, and in a sentence with the numbers."""
-    if verification is None:
-        if outcome == "idle":
-            return "Nothing to do", plan_view(plan).nothing
-        return "Not checked yet", "No load has been replayed on this plan so far."
-    points = 100 * (verification.after.max_share - verification.forecast_share)
-    miss = (
-        f"The hottest route came out {abs(points):.1f} points "
-        f"{'above' if points > 0 else 'below'} the forecast; "
-        f"{words.percent(verification.drift)} of the load came on other routes than forecast."
-    )
-    match outcome:
-        case "idle":
-            return "Nothing to do", plan_view(plan).nothing
-        case "held":
-            return "The forecast held", miss
-        case "short":
-            again = (
-                " So much moved that the plan is worth making anew."
-                if (verification.drifted)
-                else ""
-            )
-            return "Better, but short of the forecast", miss + again
-        case _:
-            without = words.percent(verification.before.max_share)
-            miss += f" Without the plan the hottest route would have carried {without}."
-            return "The plan did not help on this load", miss
 
 
 def _hot_ranges(heat: HeatMatrix) -> Table | None:

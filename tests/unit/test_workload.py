@@ -1,0 +1,211 @@
+"""The workload counts what was acknowledged, and its check finds every write that was lost."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pytest
+
+from workbench.errors import InvalidInput, OutcomeUnknown, Unavailable
+from workbench.model.keys import Span
+from workbench.model.node import GotMany, StoredVersion, Written
+from workbench.model.routes import RouteDescriptor
+from workbench.model.tables import ACCESS
+from workbench.session import workload
+from workbench.session.workload import BATCH_KEYS_MAX, Workload
+
+ROUTES = (
+    RouteDescriptor(1, Span(b"", b"m"), 1),
+    RouteDescriptor(2, Span(b"m", None), 2),
+)
+CLIENT = bytes(range(16))
+
+
+class Store:
+    """A key-value store in memory: versions by commit_ts, one answer per client and sequence."""
+
+    def __init__(self) -> None:
+        self.versions: dict[bytes, list[StoredVersion]] = {}
+        self.answered: dict[tuple[int, bytes, int], Written] = {}
+        self.clock = 0
+        self.calls = 0
+        self.lock = threading.Lock()
+
+    def batch_write(self, group, mutations, *, client_id, sequence):
+        with self.lock:
+            self.calls += 1
+            assert len(mutations) <= BATCH_KEYS_MAX
+            known = self.answered.get((group, client_id, sequence))
+            if known is not None:
+                return known
+            self.clock += 1
+            answer = Written(self.clock, self.clock)
+            self.apply(mutations, answer)
+            self.answered[group, client_id, sequence] = answer
+            return answer
+
+    def apply(self, mutations, answer):
+        for key, value in dict(mutations).items():
+            self.versions.setdefault(key, []).append(StoredVersion(value, answer.commit_ts))
+
+    def multi_get(self, group, keys, *, read_ts=0):
+        with self.lock:
+            at = read_ts or self.clock
+            return GotMany(at, at, tuple(self.visible(key, at) for key in keys))
+
+    def visible(self, key, at):
+        seen = [each for each in self.versions.get(key, []) if each.commit_ts <= at]
+        return seen[-1] if seen else None
+
+
+def accesses(count: int = 600, keys: int = 40) -> pa.Table:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    names = [f"{'az'[i % 2]}{i * 7 % keys:03d}".encode() for i in range(count)]
+    return pa.table(
+        {
+            "time": [start + timedelta(seconds=i) for i in range(count)],
+            "key": names,
+            "op": ["read" if i % 3 == 0 else "write" for i in range(count)],
+            "size": [i % 500 for i in range(count)],
+        },
+        schema=ACCESS,
+    )
+
+
+def play(store: Store, table: pa.Table | None = None) -> Workload:
+    work = Workload(
+        accesses() if table is None else table, ROUTES, store, seconds=0.05, client_id=CLIENT
+    )
+    work.play()
+    return work
+
+
+def test_every_access_is_made_and_every_write_comes_back() -> None:
+    work = play(Store())
+    done = work.played()
+    assert (done.accesses, done.writes, done.reads) == (600, 400, 200)
+    assert (done.stale_reads, done.retries) == (0, 0)
+    checked = work.check()
+    assert (checked.writes, checked.lost, checked.examples) == (400, 0, ())
+
+
+def test_values_are_unique_and_bounded() -> None:
+    work = play(Store())
+    values = [work.value_of(row) for row in range(600)]
+    assert len(set(values)) == 600
+    assert max(map(len, values)) == workload.VALUE_BYTES_MAX
+
+
+class Forgets(Store):
+    """Acknowledges one batch that it does not keep."""
+
+    def apply(self, mutations, answer):
+        if answer.commit_ts != 3:
+            super().apply(mutations, answer)
+
+
+class Tears(Store):
+    """Keeps only a part of one batch."""
+
+    def apply(self, mutations, answer):
+        super().apply(mutations[:-1] if answer.commit_ts == 3 else mutations, answer)
+
+
+class Overwrites(Store):
+    """Keeps only the newest version: what was readable at a commit_ts is gone later."""
+
+    def apply(self, mutations, answer):
+        for key, value in mutations:
+            self.versions[key] = [StoredVersion(value, answer.commit_ts)]
+
+
+class Garbles(Store):
+    """Keeps another value than the one that was written."""
+
+    def apply(self, mutations, answer):
+        super().apply([(key, value + b"!") for key, value in mutations], answer)
+
+
+@pytest.mark.parametrize("broken", [Forgets, Tears, Overwrites, Garbles])
+def test_a_store_that_loses_writes_is_found_out(broken: type[Store]) -> None:
+    checked = play(broken()).check()
+    assert checked.lost > 0
+    assert "written at" in checked.examples[0]
+
+
+class LosesLater(Store):
+    """Loses the newest version of one key after the workload has ended."""
+
+
+def test_a_newest_version_that_vanished_is_found_out() -> None:
+    store = LosesLater()
+    work = play(store)
+    key = next(iter(store.versions))
+    store.versions[key].pop()
+    assert work.check().lost >= 1
+
+
+class AnswersLost(Store):
+    """Every third call takes effect, and its answer is lost."""
+
+    def batch_write(self, group, mutations, *, client_id, sequence):
+        answer = super().batch_write(group, mutations, client_id=client_id, sequence=sequence)
+        if self.calls % 3 == 0:
+            raise OutcomeUnknown("no answer", code="outcome_unknown")
+        return answer
+
+
+def test_a_write_whose_answer_was_lost_is_repeated_and_happens_once() -> None:
+    store = AnswersLost()
+    work = play(store)
+    assert work.played().retries > 0
+    assert work.check().lost == 0
+    assert len(store.answered) == store.clock
+
+
+class ReadsOld(Store):
+    """Answers reads of now with what was there in the beginning."""
+
+    def visible(self, key, at):
+        return self.versions.get(key, [None])[0]
+
+
+def test_a_read_older_than_an_acknowledged_write_counts_as_stale() -> None:
+    assert play(ReadsOld()).played().stale_reads > 0
+
+
+class Dead(Store):
+    def batch_write(self, group, mutations, *, client_id, sequence):
+        raise Unavailable("gone", code="leader_unreachable")
+
+
+def test_a_cluster_that_never_answers_ends_the_workload(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workload, "BATCH_DEADLINE_S", 0.0)
+    with pytest.raises(Unavailable) as caught:
+        play(Dead())
+    assert caught.value.code == "workload_stuck"
+
+
+@pytest.mark.parametrize("key", [b"!dist|meta|version", b"k" * 5000])
+def test_a_key_that_no_user_may_write_is_refused_before_the_start(key: bytes) -> None:
+    table = accesses(2).set_column(1, ACCESS.field("key"), pa.array([b"a", key], pa.binary()))
+    with pytest.raises(InvalidInput) as caught:
+        Workload(table, ROUTES, Store(), seconds=1, client_id=CLIENT)
+    assert caught.value.code == "workload_key_refused"
+
+
+def test_a_key_without_a_route_is_refused_before_the_start() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        Workload(accesses(), ROUTES[:1], Store(), seconds=1, client_id=CLIENT)
+    assert caught.value.code == "workload_key_unrouted"
+
+
+def test_waiting_ends_with_the_workload() -> None:
+    work = Workload(accesses(), ROUTES, Store(), seconds=0.01, client_id=CLIENT)
+    thread = threading.Thread(target=work.play)
+    thread.start()
+    assert work.wait_for_time(0.0) in {True, False}
+    thread.join()
+    assert work.wait_for_time(5.0) is False
