@@ -126,7 +126,7 @@ def collect(
     started = monotonic()
     path = _trace_path(source)
     cluster = check_cluster(options.cluster or cluster_of(path))
-    trace = _read(path, options.trace, progress)
+    trace = read_trace_file(path, options.trace, progress)
     routes = _routes(options.routes, trace)
     buckets = options.buckets or max(BUCKETS_PER_ROUTE, -(-BUCKETS_MIN // len(routes)))
     progress("dividing into windows", 0, None)
@@ -223,7 +223,14 @@ def _trace_path(source: str) -> Path:
     return Path(source.removeprefix(TRACE_SCHEME))
 
 
-def _read(path: Path, options: TraceOptions, progress: Progress) -> Trace:
+def read_trace_file(path: Path, options: TraceOptions, progress: Progress = silent) -> Trace:
+    """Return the accesses that a file recorded.
+
+    Raises:
+        NotFound: there is no such file.
+        Storage: it cannot be read.
+        InvalidInput: it is no trace that can be accepted.
+    """
     try:
         with path.open("rb") as file:
             return read_trace(

@@ -1,9 +1,10 @@
-"""The demo: the main job end to end on a recorded or generated trace.
+"""The demo offline: the main job end to end on a recorded or generated trace.
 
     trace ─▶ collect ─▶ look ─▶ plan on the first half ─▶ approve ─▶ replay the second ─▶ report
 
 The plan is made from the first half of the recorded time only; the second half is what came
 next. Without a catalog of its own it works in a temporary folder and leaves only the report.
+No cluster is started; `demo_live` does the same against one.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from workbench.traces.generate import generate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import pyarrow as pa
 
     from workbench.model.plan import Limits, Plan
     from workbench.session.collect import Collected
@@ -97,21 +100,15 @@ def demo(options: DemoOptions, progress: Progress = silent) -> DemoAnswer:
         WorkbenchError: whatever one of the steps refuses.
     """
     trace, limits, report = options.trace, options.limits, options.report
-    check_report_path(report)
-    if not report.parent.is_dir():
-        raise InvalidArgument(
-            f"the folder of {report} does not exist",
-            code="report_folder_absent",
-            hint="name a file in an existing folder with --report",
-        )
+    check_report_place(report)
     started = monotonic()
-    with _workplace(options.catalog_url) as (folder, url):
+    with scratch_folder() as folder:
+        url = options.catalog_url or str(folder / "catalog")
         source = trace
         if source is None:
             progress("generating a trace", 0, None)
             source = folder / f"{DEMO_SET}.parquet"
-            table = generate(DEMO_SET, accesses=DEMO_ACCESSES, seed=DEMO_SEED)
-            write_file(source, accesses_bytes(table))
+            write_file(source, accesses_bytes(generated_accesses()))
         collected = collect(f"{TRACE_SCHEME}{source}", url, options.collect, progress)
         catalog = open_catalog(url)
         view = open_cluster(catalog, collected.cluster)
@@ -136,9 +133,8 @@ def demo(options: DemoOptions, progress: Progress = silent) -> DemoAnswer:
         verified = verify_plan(view, proposal)
         progress("writing the report", 0, None)
         write_report(catalog, view, proposal, report)
-    name = str(trace) if trace else f"generated: {DEMO_SET}, {DEMO_ACCESSES:,} accesses"
     return DemoAnswer(
-        trace=name,
+        trace=source_name(trace),
         collected=collected,
         hot=answer,
         plan=proposal,
@@ -148,9 +144,29 @@ def demo(options: DemoOptions, progress: Progress = silent) -> DemoAnswer:
     )
 
 
+def check_report_place(report: Path) -> None:
+    """Raise InvalidArgument where the report cannot be written, before anything is done."""
+    check_report_path(report)
+    if not report.parent.is_dir():
+        raise InvalidArgument(
+            f"the folder of {report} does not exist",
+            code="report_folder_absent",
+            hint="name a file in an existing folder with --report",
+        )
+
+
+def generated_accesses() -> pa.Table:
+    """Return the accesses that the demo runs on where no trace is given."""
+    return generate(DEMO_SET, accesses=DEMO_ACCESSES, seed=DEMO_SEED)
+
+
+def source_name(trace: Path | None) -> str:
+    """Return in words what the demo runs on."""
+    return str(trace) if trace else f"generated: {DEMO_SET}, {DEMO_ACCESSES:,} accesses"
+
+
 @contextmanager
-def _workplace(catalog_url: str | None) -> Iterator[tuple[Path, str]]:
-    """Give a scratch folder that goes away, and the catalog's URL, in it where none is given."""
+def scratch_folder() -> Iterator[Path]:
+    """Give a folder that goes away."""
     with tempfile.TemporaryDirectory(prefix="workbench-demo-") as name:
-        folder = Path(name)
-        yield folder, catalog_url or str(folder / "catalog")
+        yield Path(name)
