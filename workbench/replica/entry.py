@@ -1,0 +1,314 @@
+"""The bytes of one log entry: a ceiling, and commands with the commit_ts of each.
+
+    01 │ ceiling │ count │ kind commit_ts length body │ kind commit_ts length body │ ...
+
+docs/formats/entry.md has it byte for byte. All integers are unsigned and big-endian.
+
+Rules:
+- A body does not carry its commit_ts, so a command is encoded once, when it is queued, and
+  stamped when it is proposed.
+- Every length is checked against what is left before anything is read or allocated.
+- commit_ts strictly increase within an entry and lie below its ceiling.
+- What is malformed raises Corruption with the offset. It is deterministic: every replica of the
+  group comes to it at the same entry. So is a version or kind that this replica does not know
+  (`command_version_unknown`): it stops, and never skips.
+
+The empty entry that opens a leader's term has no bytes at all and is not decoded here.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, assert_never
+
+from workbench.errors import Corruption, WorkbenchError
+from workbench.model.keys import Span
+from workbench.replica.commands import Bootstrap, Mutation, OwnedSpan, SplitRange, WriteBatch
+from workbench.routing.records import decode_route, encode_route
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from workbench.model.routes import RouteDescriptor
+    from workbench.replica.commands import Command
+
+ENTRY_VERSION: Final = 1
+WRITE_BATCH: Final = 1
+SPLIT_RANGE: Final = 2
+BOOTSTRAP: Final = 3
+PUT: Final = 1
+DELETE: Final = 2
+
+_HEAD: Final = struct.Struct(">BQI")
+_COMMAND: Final = struct.Struct(">BQI")
+_MUTATION: Final = struct.Struct(">BII")
+_U32: Final = struct.Struct(">I")
+_U64: Final = struct.Struct(">Q")
+# Beside the bodies, an entry has so many bytes, and so many more per command.
+ENTRY_HEAD_BYTES: Final = _HEAD.size
+COMMAND_HEAD_BYTES: Final = _COMMAND.size
+_OWNED_SPAN_BYTES_MIN: Final = _U64.size + _U32.size + 1
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedCommand:
+    """A command as bytes, not yet stamped.
+
+    Attributes:
+        kind: Its kind byte.
+        body: Everything but kind, commit_ts and length.
+    """
+
+    kind: int
+    body: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in an entry."""
+        return COMMAND_HEAD_BYTES + len(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """A command with the commit_ts (HLC) that the leader gave it."""
+
+    commit_ts: int
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A decoded log entry; `ceiling` is HLC, exclusive."""
+
+    ceiling: int
+    commands: tuple[Stamped, ...]
+
+
+def encode_command(command: Command) -> EncodedCommand:
+    """Return the bytes of a command, to be stamped later."""
+    match command:
+        case WriteBatch():
+            return EncodedCommand(WRITE_BATCH, _write_batch_bytes(command))
+        case SplitRange():
+            parts = (
+                _U64.pack(command.expected_version),
+                _U64.pack(command.route_id),
+                _prefixed(command.split_key),
+                _prefixed(command.request_id),
+            )
+            return EncodedCommand(SPLIT_RANGE, b"".join(parts))
+        case Bootstrap():
+            return EncodedCommand(BOOTSTRAP, _bootstrap_bytes(command))
+        case _:
+            assert_never(command)
+
+
+def encode_entry(ceiling: int, commands: Sequence[tuple[int, EncodedCommand]]) -> bytes:
+    """Return the bytes of an entry of `(commit_ts, command)`, ascending and below `ceiling`."""
+    parts = [_HEAD.pack(ENTRY_VERSION, ceiling, len(commands))]
+    for commit_ts, command in commands:
+        parts.append(_COMMAND.pack(command.kind, commit_ts, len(command.body)))
+        parts.append(command.body)
+    return b"".join(parts)
+
+
+def decode_entry(data: bytes) -> Entry:
+    """Return the entry that `data` holds.
+
+    Raises:
+        Corruption: `entry_malformed` with the offset, or `command_version_unknown`.
+    """
+    reader = _Reader(data, len(data))
+    version, ceiling, count = reader.unpack(_HEAD, "head")
+    if version != ENTRY_VERSION:
+        raise _unknown(f"entry version {version}", 0)
+    reader.check_count(count, COMMAND_HEAD_BYTES, "commands")
+    commands: list[Stamped] = []
+    newest = 0
+    for _ in range(count):
+        at = reader.at
+        kind, commit_ts, length = reader.unpack(_COMMAND, "command")
+        if not newest < commit_ts < ceiling:
+            raise _malformed(f"commit_ts {commit_ts} not in ({newest}, {ceiling})", at)
+        newest = commit_ts
+        body = reader.part(length, "command body")
+        commands.append(Stamped(commit_ts, _command(kind, body, at)))
+    reader.finish()
+    return Entry(ceiling, tuple(commands))
+
+
+class _Reader:
+    """Reads `data` from `at` up to `end`, and never beyond."""
+
+    __slots__ = ("at", "data", "end")
+
+    def __init__(self, data: bytes, end: int, at: int = 0) -> None:
+        self.data, self.end, self.at = data, end, at
+
+    def unpack(self, shape: struct.Struct, what: str) -> tuple[int, ...]:
+        """Read integers of a fixed shape."""
+        start = self.at
+        if shape.size > self.end - start:
+            raise _malformed(f"{what} is cut", start)
+        self.at = start + shape.size
+        return shape.unpack_from(self.data, start)
+
+    def integer(self, shape: struct.Struct, what: str) -> int:
+        """Read one integer."""
+        return self.unpack(shape, what)[0]
+
+    def prefixed(self, what: str) -> bytes:
+        """Read bytes behind their length."""
+        length = self.integer(_U32, f"length of {what}")
+        return self.take(length, what)
+
+    def take(self, length: int, what: str) -> bytes:
+        """Read `length` bytes."""
+        start = self.at
+        if length > self.end - start:
+            raise _malformed(f"{what} of {length} bytes is cut", start)
+        self.at = start + length
+        return self.data[start : self.at]
+
+    def part(self, length: int, what: str) -> _Reader:
+        """Return a reader of the next `length` bytes, and go on behind them."""
+        start = self.at
+        if length > self.end - start:
+            raise _malformed(f"{what} of {length} bytes is cut", start)
+        self.at = start + length
+        return _Reader(self.data, self.at, start)
+
+    def check_count(self, count: int, bytes_min: int, what: str) -> None:
+        """Refuse a count for which there cannot be enough bytes."""
+        if count * bytes_min > self.end - self.at:
+            raise _malformed(f"{count} {what} do not fit", self.at)
+
+    def finish(self) -> None:
+        """Refuse bytes that nobody read."""
+        if self.at != self.end:
+            raise _malformed(f"{self.end - self.at} bytes too many", self.at)
+
+
+def _command(kind: int, body: _Reader, at: int) -> Command:
+    """Read a command of this kind, which began at offset `at`."""
+    command: Command
+    if kind == WRITE_BATCH:
+        command = _read_write_batch(body)
+    elif kind == SPLIT_RANGE:
+        version, route_id = body.integer(_U64, "version"), body.integer(_U64, "route id")
+        command = SplitRange(
+            version, route_id, body.prefixed("split key"), body.prefixed("request id")
+        )
+    elif kind == BOOTSTRAP:
+        command = _read_bootstrap(body)
+    else:
+        raise _unknown(f"command kind {kind}", at)
+    body.finish()
+    return command
+
+
+def _write_batch_bytes(command: WriteBatch) -> bytes:
+    parts = [
+        _prefixed(command.client_id),
+        _U64.pack(command.sequence),
+        _U32.pack(len(command.mutations)),
+    ]
+    for mutation in command.mutations:
+        key, value = mutation.key, mutation.value
+        if value is None:
+            parts += (_MUTATION.pack(DELETE, len(key), 0), key)
+        else:
+            parts += (_MUTATION.pack(PUT, len(key), len(value)), key, value)
+    return b"".join(parts)
+
+
+def _read_write_batch(body: _Reader) -> WriteBatch:
+    client_id = body.prefixed("client id")
+    sequence = body.integer(_U64, "sequence")
+    count = body.integer(_U32, "number of mutations")
+    body.check_count(count, _MUTATION.size, "mutations")
+    # The one loop that sees every key of the log: no call per field.
+    data, at, end = body.data, body.at, body.end
+    unpack, size = _MUTATION.unpack_from, _MUTATION.size
+    mutations: list[Mutation] = []
+    for _ in range(count):
+        start = at + size
+        if start > end:
+            raise _malformed("mutation is cut", at)
+        operation, key_bytes, value_bytes = unpack(data, at)
+        value_at = start + key_bytes
+        following = value_at + value_bytes
+        if following > end:
+            raise _malformed(f"key and value of {following - start} bytes are cut", at)
+        if operation == PUT:
+            mutations.append(Mutation(data[start:value_at], data[value_at:following]))
+        elif operation == DELETE and not value_bytes:
+            mutations.append(Mutation(data[start:value_at], None))
+        else:
+            raise _malformed(f"mutation {operation} with a value of {value_bytes} bytes", at)
+        at = following
+    body.at = at
+    return WriteBatch(tuple(mutations), client_id, sequence)
+
+
+def _bootstrap_bytes(command: Bootstrap) -> bytes:
+    parts = [_U32.pack(len(command.spans))]
+    for owned in command.spans:
+        span = owned.span
+        end = b"\x00" if span.end is None else b"\x01" + _prefixed(span.end)
+        parts += (_U64.pack(owned.generation), _prefixed(span.start), end)
+    parts.append(_U32.pack(len(command.routes)))
+    parts += (_prefixed(encode_route(route)) for route in command.routes)
+    return b"".join(parts)
+
+
+def _read_bootstrap(body: _Reader) -> Bootstrap:
+    count = body.integer(_U32, "number of spans")
+    body.check_count(count, _OWNED_SPAN_BYTES_MIN, "spans")
+    spans = tuple(_read_owned_span(body) for _ in range(count))
+    count = body.integer(_U32, "number of routes")
+    body.check_count(count, _U32.size, "routes")
+    return Bootstrap(spans, tuple(_read_route(body) for _ in range(count)))
+
+
+def _read_owned_span(body: _Reader) -> OwnedSpan:
+    at = body.at
+    generation = body.integer(_U64, "generation")
+    start = body.prefixed("start")
+    flag = body.take(1, "end flag")
+    if flag not in {b"\x00", b"\x01"}:
+        raise _malformed(f"end flag {flag.hex()}", body.at - 1)
+    end = None if flag == b"\x00" else body.prefixed("end")
+    if end is not None and start >= end:
+        raise _malformed("span is empty or reversed", at)
+    return OwnedSpan(Span(start, end), generation)
+
+
+def _read_route(body: _Reader) -> RouteDescriptor:
+    at = body.at + _U32.size
+    record = body.prefixed("route record")
+    try:
+        return decode_route(record)
+    except WorkbenchError as error:
+        raise _malformed(f"route record: {error.message}", at) from error
+
+
+def _prefixed(data: bytes) -> bytes:
+    return _U32.pack(len(data)) + data
+
+
+def _malformed(what: str, offset: int) -> Corruption:
+    return Corruption(
+        f"log entry: {what}, at offset {offset}",
+        code="entry_malformed",
+        hint="the log is damaged, or was written by another version; restore the node",
+    )
+
+
+def _unknown(what: str, offset: int) -> Corruption:
+    return Corruption(
+        f"log entry: unknown {what}, at offset {offset}",
+        code="command_version_unknown",
+        hint="start a version of the workbench that knows it; nothing was skipped",
+    )

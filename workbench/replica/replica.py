@@ -1,0 +1,332 @@
+"""The state machine of one group: entries of its log in, engine changes and results out.
+
+    LogEntry ─ decode ─▶ for each command: dedupe ▸ ownership ▸ effect ─▶ one engine batch
+                                             │         │         │         + applied index
+                                             └─────────┴─────────┴──▶ Result
+
+Rules:
+- Apply is a pure function of the log. It never asks a clock, and what it holds in memory is
+  what a restart reads from the engine; so replicas that apply the same entries are the same.
+- One batch per entry, with the applied index in it; entries at or below it are skipped. The
+  engine may lose its newest batches in a crash: the log brings them again.
+- Dedupe comes before ownership, so a retry is answered even where the span has gone. Refusals
+  change nothing and are never stored; a batch is taken or refused whole.
+- Reads see owned spans only, at a read_ts strictly below the applied ceiling; rows and spans
+  are of one moment, because nothing applies in between.
+- An entry that cannot be understood raises Corruption and stops the replica at that entry, on
+  every node alike.
+
+Who may propose and read, and when a read may be answered, is `host`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, assert_never
+
+from workbench.errors import (
+    Conflict,
+    Corruption,
+    Internal,
+    InvalidInput,
+    NotFound,
+    OutcomeUnknown,
+    Unavailable,
+)
+from workbench.model.keys import Span, printable_key
+from workbench.model.node import GotMany, Written
+from workbench.model.routes import RESERVED_PREFIX
+from workbench.mvcc.encoding import encode_value, version_key
+from workbench.mvcc.versions import get, latest_commit_ts
+from workbench.replica.catalog import RESERVED_END, Catalog, catalog_absent
+from workbench.replica.commands import (
+    Bootstrap,
+    Bootstrapped,
+    CatalogListing,
+    GetMany,
+    LatestCommitTs,
+    LatestTs,
+    ListCatalog,
+    Refused,
+    ScanPage,
+    SplitRange,
+    WriteBatch,
+)
+from workbench.replica.dedupe import Dedupe
+from workbench.replica.entry import decode_entry
+from workbench.replica.layout import (
+    BOOTSTRAPPED,
+    META,
+    PROGRESS,
+    VERSIONS,
+    Progress,
+    decode_integer,
+    decode_progress,
+    encode_integer,
+    encode_progress,
+    family,
+)
+from workbench.replica.pages import scan_page
+from workbench.replica.spans import OwnedSpans, load_spans, ownership_unknown, span_changes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from workbench.ports.consensus import LogEntry
+    from workbench.ports.storage import Change, Engine
+    from workbench.replica.commands import Answer, Command, OwnedSpan, Read, Result
+    from workbench.routing.table import RouteTable
+
+# What a command can be refused with; every other error stops the replica.
+REFUSALS: Final = (InvalidInput, NotFound, Conflict, Unavailable, OutcomeUnknown, Internal)
+
+
+class Replica:
+    """The state of one group on one node.
+
+    Args:
+        group: Its id.
+        engine: Where its rows are; it restores itself from there.
+        is_catalog: Whether it keeps the route catalog.
+
+    Raises:
+        Corruption: a stored record cannot be decoded.
+    """
+
+    def __init__(self, group: int, engine: Engine, *, is_catalog: bool) -> None:
+        self._group = group
+        self._engine = engine
+        self._versions = family(group, VERSIONS)
+        self._progress_key = family(group, META) + PROGRESS
+        self._bootstrapped_key = family(group, META) + BOOTSTRAPPED
+        stored = engine.get(self._progress_key)
+        self._progress = (
+            Progress() if stored is None else decode_progress(self._progress_key, stored)
+        )
+        self._bootstrapped = self._load_bootstrapped()
+        self._spans = load_spans(group, engine)
+        self._dedupe = Dedupe(group, engine)
+        self._catalog = Catalog(group, engine) if is_catalog else None
+        # False while an entry is being applied, and for good where that failed: memory may then
+        # be ahead of the engine.
+        self._sound = True
+
+    @property
+    def group(self) -> int:
+        """Id of the group."""
+        return self._group
+
+    @property
+    def applied_index(self) -> int:
+        """Index of the newest entry applied; 0 for none."""
+        return self._progress.applied_index
+
+    @property
+    def ceiling(self) -> int:
+        """The largest ceiling (HLC, exclusive) of all entries applied."""
+        return self._progress.ceiling
+
+    @property
+    def last_commit_ts(self) -> int:
+        """The commit_ts (HLC) of the newest command applied; 0 for none."""
+        return self._progress.last_commit_ts
+
+    @property
+    def bootstrapped(self) -> bool:
+        """Whether the group has its first records."""
+        return self._bootstrapped
+
+    @property
+    def is_catalog(self) -> bool:
+        """Whether it keeps the route catalog."""
+        return self._catalog is not None
+
+    @property
+    def spans(self) -> tuple[OwnedSpan, ...]:
+        """What the group owns, ascending."""
+        return self._spans.spans
+
+    @property
+    def catalog(self) -> RouteTable | None:
+        """The newest applied route table; None elsewhere than in the catalog group."""
+        return None if self._catalog is None else self._catalog.table
+
+    def apply(self, entry: LogEntry) -> tuple[Result, ...]:
+        """Apply an entry and return one result per command; none where it was applied before.
+
+        Raises:
+            Corruption: the entry is malformed or of an unknown version (deterministic).
+            Storage: the engine failed. After any error the replica cannot be used again.
+        """
+        if entry.index <= self.applied_index:
+            return ()
+        assert entry.index == self.applied_index + 1, "entries are applied without holes"
+        assert self._sound
+        self._sound = False
+        changes: list[Change] = []
+        results: list[Result] = []
+        ceiling, last_commit_ts = self.ceiling, self.last_commit_ts
+        if entry.data:
+            decoded = decode_entry(entry.data)
+            ceiling = max(ceiling, decoded.ceiling)
+            for stamped in decoded.commands:
+                if stamped.commit_ts <= last_commit_ts:
+                    raise _not_increasing(entry.index, stamped.commit_ts, last_commit_ts)
+                last_commit_ts = stamped.commit_ts
+                results.append(self._result(stamped.command, last_commit_ts, entry.index, changes))
+        progress = Progress(entry.index, ceiling, last_commit_ts)
+        changes.append((self._progress_key, encode_progress(progress)))
+        self._engine.write(changes)
+        self._progress = progress
+        self._sound = True
+        return tuple(results)
+
+    def read(self, read: Read) -> Answer:
+        """Answer a read of what is applied now; its read_ts is not 0 and below the ceiling.
+
+        Raises:
+            Unavailable: `ownership_unknown` or `catalog_absent`.
+            InvalidInput: `key_reserved`.
+            Corruption: a stored record cannot be decoded; names the engine key.
+        """
+        assert self._sound
+        match read:
+            case GetMany():
+                assert 0 < read.read_ts < self.ceiling
+                self._check_keys(read.keys)
+                versions = tuple(
+                    get(self._engine, self._versions, key, read.read_ts) for key in read.keys
+                )
+                return GotMany(read.read_ts, self.applied_index, versions)
+            case ScanPage():
+                assert 0 < read.read_ts < self.ceiling
+                return scan_page(self._engine, self._versions, self._pieces(read), read)
+            case LatestCommitTs():
+                self._check_keys((read.key,))
+                return LatestTs(latest_commit_ts(self._engine, self._versions, read.key))
+            case ListCatalog():
+                if self._catalog is None or self._catalog.state is None:
+                    raise catalog_absent()
+                state = self._catalog.state
+                return CatalogListing(state.version, state.routes)
+            case _:
+                assert_never(read)
+
+    def check_invariants(self) -> None:
+        """Assert that memory is what the engine holds; for tests and the simulator."""
+        stored = Replica(self._group, self._engine, is_catalog=self.is_catalog)
+        assert stored._progress == self._progress
+        assert stored.bootstrapped == self.bootstrapped
+        assert stored.spans == self.spans
+        assert stored._dedupe.table() == self._dedupe.table()
+        assert stored.catalog == self.catalog
+        assert self.last_commit_ts < max(self.ceiling, 1)
+
+    def _result(
+        self, command: Command, commit_ts: int, index: int, changes: list[Change]
+    ) -> Result:
+        """Carry out one command, adding its changes; what refuses it adds none."""
+        changes += self._dedupe.expire(commit_ts)
+        try:
+            match command:
+                case WriteBatch():
+                    return self._write(command, Written(commit_ts, index), changes)
+                case SplitRange():
+                    if self._catalog is None:
+                        raise catalog_absent()
+                    done, rows = self._catalog.split(command, commit_ts)
+                    changes += rows
+                    return done
+                case Bootstrap():
+                    return self._bootstrap(command, commit_ts, index, changes)
+                case _:
+                    assert_never(command)
+        except REFUSALS as error:
+            return Refused(error)
+
+    def _write(self, command: WriteBatch, written: Written, changes: list[Change]) -> Written:
+        if command.client_id:
+            first = self._dedupe.find(command.client_id, command.sequence)
+            if first is not None:
+                return first
+        keys = [mutation.key for mutation in command.mutations]
+        smallest, largest = self._check_keys(keys)
+        prefix, commit_ts = self._versions, written.commit_ts
+        for mutation in command.mutations:
+            row = version_key(prefix, mutation.key, commit_ts)
+            changes.append((row, encode_value(mutation.value)))
+        if command.client_id:
+            changes += self._dedupe.store(
+                command.client_id, command.sequence, written, smallest, largest
+            )
+        return written
+
+    def _bootstrap(
+        self, command: Bootstrap, commit_ts: int, index: int, changes: list[Change]
+    ) -> Bootstrapped:
+        if self._bootstrapped:
+            return Bootstrapped()
+        spans = OwnedSpans(command.spans)
+        rows = [*span_changes(self._group, spans.spans)]
+        if command.routes:
+            if self._catalog is None:
+                raise catalog_absent()
+            rows += self._catalog.seed(command.routes, commit_ts)
+        changes += rows
+        changes.append((self._bootstrapped_key, encode_integer(index)))
+        self._spans = spans
+        self._bootstrapped = True
+        return Bootstrapped()
+
+    def _check_keys(self, keys: Sequence[bytes]) -> tuple[bytes, bytes]:
+        """Refuse reserved keys and keys of others; return the smallest and the largest."""
+        if not keys:
+            return b"", b""
+        smallest, largest = min(keys), max(keys)
+        if smallest < RESERVED_END and largest >= RESERVED_PREFIX:
+            for key in keys:
+                if key.startswith(RESERVED_PREFIX):
+                    raise _reserved(key)
+        stranger = self._spans.stranger(keys, smallest, largest)
+        if stranger is not None:
+            raise ownership_unknown(self._group, stranger)
+        return smallest, largest
+
+    def _pieces(self, read: ScanPage) -> list[Span]:
+        """Return the owned parts of a scan's range, ascending, without reserved keys."""
+        start, end = read.start, read.end
+        if start.startswith(RESERVED_PREFIX) and end is not None and end <= RESERVED_END:
+            raise _reserved(start)
+        owned = [*self._spans.pieces(start, end)]
+        if not owned and (end is None or start < end):
+            raise ownership_unknown(self._group, start)
+        pieces: list[Span] = []
+        for piece in owned:
+            if piece.start < RESERVED_PREFIX:
+                below = RESERVED_PREFIX if piece.end is None else min(piece.end, RESERVED_PREFIX)
+                pieces.append(replace(piece, end=below))
+            if piece.end is None or piece.end > RESERVED_END:
+                pieces.append(replace(piece, start=max(piece.start, RESERVED_END)))
+        return pieces
+
+    def _load_bootstrapped(self) -> bool:
+        stored = self._engine.get(self._bootstrapped_key)
+        if stored is None:
+            return False
+        return decode_integer(self._bootstrapped_key, stored) > 0
+
+
+def _reserved(key: bytes) -> InvalidInput:
+    return InvalidInput(
+        f"key {printable_key(key)} begins with {printable_key(RESERVED_PREFIX)}",
+        code="key_reserved",
+        hint="choose a key outside the node's own rows",
+    )
+
+
+def _not_increasing(index: int, commit_ts: int, last_commit_ts: int) -> Corruption:
+    return Corruption(
+        f"entry {index} has commit_ts {commit_ts} after {last_commit_ts}",
+        code="commit_ts_not_increasing",
+        hint="the log is damaged, or was written by another version; restore the node",
+    )
