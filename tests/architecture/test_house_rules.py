@@ -21,6 +21,8 @@ HEAVY = {"duckdb", "polars", "pyarrow", "s3fs", "grpc", "scipy", "numpy", "PIL",
 ROOTS = {
     "workbench.__main__",
     "workbench.cli.main",
+    "workbench.node.__main__",
+    "workbench_connectors.node",
     "workbench_connectors.routes_file",
 }
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from workbench.cli.main import COMMANDS, cli
-from workbench.model.tables import ACCESS, APPROVAL, LOAD_WINDOW, PLAN, ROUTE
+from workbench.model.tables import ACCESS, APPROVAL, LEASE, LOAD_WINDOW, PLAN, RECEIPT, ROUTE
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = {
@@ -20,6 +20,8 @@ TABLES = {
     "<cluster>/route": ROUTE,
     "plan/<plan_id>": PLAN,
     "approval/<plan_id>": APPROVAL,
+    "receipt/<plan_id>": RECEIPT,
+    "lease/<cluster>": LEASE,
 }
 
 

@@ -133,6 +133,7 @@ def plan(
     from workbench.report.markdown import plan_markdown
     from workbench.session.cluster import open_cluster
     from workbench.session.planning import plan as run
+    from workbench.session.planning import settled_since
     from workbench.session.plans import plan_to_file, record_plan
     from workbench.session.wiring import open_catalog
 
@@ -145,12 +146,18 @@ def plan(
     catalog = open_catalog(catalog_url)
     view = open_cluster(catalog, cluster)
     start, end = view.window(since, until)
+    settled = start if since or evidence == "accesses" else settled_since(view, start, end)
+    if settled > start:
+        warn(
+            f"planned on the load from {rfc3339(settled)} on: buckets were coarser before, and a "
+            "split key inside one has no evidence (--since takes another start)"
+        )
     sources = {"auto": None, "accesses": Source.ACCESS, "windows": Source.LOAD_WINDOW}
     with progress_bar() as progress:
         progress("planning", 0, None)
         proposal = run(
             view,
-            since=start,
+            since=settled,
             until=end,
             objective=objective_of(objective, write_weight),
             limits=Limits(max_splits, min_gain, only_hot),
@@ -398,7 +405,8 @@ def verify(
 
     What came later may be the rest of the same collection, or one of its own under another
     name (--on). Also checks the plan's numbers and proof against the load from which it was
-    made; where they do not hold, the exit status is 1.
+    made; where they do not hold, the exit status is 1. Of a plan that was applied, measured load
+    counts from the first whole window after that.
 
     \b
     Examples:
@@ -409,6 +417,7 @@ def verify(
     """
     from workbench.session.cluster import open_cluster
     from workbench.session.plans import resolve_plan
+    from workbench.session.receipts import applied_at, wholly_applied
     from workbench.session.verify import verify_plan
     from workbench.session.wiring import open_catalog
 
@@ -418,7 +427,17 @@ def verify(
         progress("replaying", 0, None)
         view = open_cluster(catalog, found.cluster)
         after = None if later is None else open_cluster(catalog, later)
-        answer = verify_plan(view, found, since=since, until=until, later=after)
+        answer = verify_plan(
+            view,
+            found,
+            since=since,
+            until=until,
+            later=after,
+            applied_at=applied_at(catalog, found),
+            wholly_applied=wholly_applied(catalog, found),
+        )
+    for warning in answer.warnings:
+        warn(warning)
     if as_json:
         emit("verify", verify_fields(answer))
     else:
@@ -452,6 +471,8 @@ def verify_fields(answer: VerifyAnswer) -> dict[str, Any]:
         "outcome": None if answer.false_claims else replayed.outcome.value,
         "drift": {"distance": replayed.drift, "drifted": replayed.drifted},
         "false_claims": list(answer.false_claims),
+        "applied_at": None if answer.applied_at is None else rfc3339(answer.applied_at),
+        "warnings": list(answer.warnings),
     }
 
 
@@ -473,6 +494,8 @@ def print_verification(answer: VerifyAnswer) -> None:
     kind = "accesses" if proposal.atom_kind == "key" else "buckets"
     window = f"{rfc3339(replayed.since)} to {rfc3339(replayed.until)}"
     click.echo(f"replayed: {replayed.events:,} {kind}, {window}")
+    if answer.applied_at is not None:
+        click.echo(f"applied: {rfc3339(answer.applied_at)}")
     click.echo(f"the proof of plan {proposal.plan_id} holds")
 
 

@@ -43,6 +43,8 @@ BUCKETS_PER_ROUTE: Final = 16
 BUCKETS_MIN: Final = 128
 TRACE_CATALOG_VERSION: Final = 1
 TRACE_GROUP: Final = 1
+# The first part of what the workbench keeps beside clusters.
+RESERVED_CLUSTERS: Final = frozenset({"approval", "lease", "plan", "receipt"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +206,12 @@ def check_cluster(name: str) -> str:
         check_name(name)
     except InvalidInput as error:
         raise InvalidArgument(error.message, code=error.code, hint=error.hint) from error
-    if "/" in name or name in {"plan", "approval"}:
+    if "/" in name or name in RESERVED_CLUSTERS:
         raise InvalidArgument(
             f"{name!r} cannot name a cluster",
             code="cluster_name_invalid",
-            hint="choose a name without '/', other than 'plan' and 'approval', with --cluster",
+            hint="choose a name without '/' with --cluster, other than "
+            + ", ".join(sorted(RESERVED_CLUSTERS)),
         )
     return name
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from workbench.errors import InvalidArgument, NotFound
 from workbench.model.plan import Backtest, plan_to_json
@@ -20,6 +20,25 @@ if TYPE_CHECKING:
     from workbench.model.plan import Limits, Objective, Plan
     from workbench.planner.detect import Rule
     from workbench.session.cluster import ClusterView
+
+# How much of the time asked for must be left to plan on its settled part alone.
+SETTLED_SHARE: Final = 0.25
+
+
+def settled_since(view: ClusterView, since: datetime, until: datetime) -> datetime:
+    """Return from when on in [since, until) all load windows tell the same buckets.
+
+    A live source tells few buckets at first, and more once it has seen where the load lies. One
+    early window with a coarse bucket would make everything inside it one piece for the planner,
+    which must not cut through what it cannot see. Where less than SETTLED_SHARE of the time is
+    left, or single accesses were recorded, `since` comes back unchanged.
+    """
+    if view.load.finest is not Source.LOAD_WINDOW:
+        return since
+    settled = view.load.coarse_until(since, until)
+    if settled is None or until - settled < SETTLED_SHARE * (until - since):
+        return since
+    return settled
 
 
 def plan(  # noqa: PLR0913 - the question's own parts, named

@@ -9,16 +9,18 @@ from workbench.errors import InvalidArgument, NotFound
 from workbench.model.keys import printable_key
 from workbench.planner.detect import Rule
 from workbench.planner.words import heavy_sentence
+from workbench.report.executed_view import ExecutedCall
 from workbench.report.html import ReportInputs, report_html
 from workbench.session.approval import approved_actions
 from workbench.session.files import write_file
 from workbench.session.look import heat, hot
 from workbench.session.planning import false_claims
+from workbench.session.receipts import applied_at, read_receipts
 from workbench.session.system import SystemClock
 from workbench.session.verify import VerifyAnswer, verify_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from workbench.catalog.catalog import Catalog
@@ -33,14 +35,23 @@ def write_report(
     path: Path,
     *,
     later: ClusterView | None = None,
+    facts: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Write the report of a plan; parts for which there are no data are left out.
+
+    Args:
+        catalog: Where approval and receipts are.
+        view: The plan's cluster.
+        plan: The plan.
+        path: Of the page.
+        later: A collection of the same cluster under another name, to check the forecast on.
+        facts: More to say at the top, by name.
 
     Raises:
         Storage: the file cannot be written; an older one stays as it is.
     """
     check_report_path(path)
-    answered = _verified(view, plan, later)
+    answered = _verified(catalog, view, plan, later)
     verified = answered.replayed if answered else None
     claims = answered.false_claims if answered else tuple(false_claims(view, plan))
     answer = hot(view, since=plan.since, until=plan.until, objective=plan.objective, rule=Rule())
@@ -68,6 +79,8 @@ def write_report(
             made_at=SystemClock().now(),
             version=__version__,
             false_claims=claims,
+            facts=facts,
+            executed=_executed(catalog, plan),
         )
     )
     write_file(path, page.encode())
@@ -90,9 +103,31 @@ def _heavy(plan: Plan) -> list[str]:
     ]
 
 
-def _verified(view: ClusterView, plan: Plan, later: ClusterView | None) -> VerifyAnswer | None:
+def _executed(catalog: Catalog, plan: Plan) -> list[ExecutedCall]:
+    """Return the calls that were made for a plan, in the order in which they were answered."""
+    return [
+        ExecutedCall(
+            action_id=receipt.action_id,
+            route_id=receipt.route_id,
+            split_key=receipt.split_key,
+            children=tuple(
+                child for child in (receipt.left_route_id, receipt.right_route_id) if child
+            ),
+            catalog_version=receipt.catalog_version,
+            status=receipt.status.value,
+            at=receipt.updated_at,
+            seconds=receipt.seconds,
+            error=receipt.error,
+        )
+        for receipt in read_receipts(catalog, plan.plan_id)
+    ]
+
+
+def _verified(
+    catalog: Catalog, view: ClusterView, plan: Plan, later: ClusterView | None
+) -> VerifyAnswer | None:
     try:
-        return verify_plan(view, plan, later=later)
+        return verify_plan(view, plan, later=later, applied_at=applied_at(catalog, plan))
     except NotFound:
         return None  # nothing came after the plan's window: the page says so
 

@@ -1,0 +1,231 @@
+"""A node's configuration: written and read the same, refused with file, key and value."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workbench.errors import InvalidInput, NotFound, Storage
+from workbench.model.keys import Span
+from workbench.model.node import Member
+from workbench.model.routes import RouteDescriptor, RouteState, seed_routes
+from workbench.node.config import (
+    NodeConfig,
+    check_address,
+    config_text,
+    read_config,
+    write_config,
+)
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs/formats/node_config.md"
+CLUSTER = "6f0f9a1e-0000-4000-8000-000000000001"
+TEXT = f"""
+cluster_id = "{CLUSTER}"
+node = 1
+dir = "data"
+listen = "127.0.0.1:7101"
+
+[[members]]
+node = 1
+address = "127.0.0.1:7101"
+groups = [1, 3]
+
+[[members]]
+node = 2
+address = "localhost:7102"
+groups = [2]
+
+[[routes]]
+route_id = 1
+start = ""
+end = "80"
+group = 1
+
+[[routes]]
+route_id = 2
+start = "80"
+group = 3
+"""
+
+
+def config(tmp_path: Path) -> NodeConfig:
+    return NodeConfig(
+        cluster_id=CLUSTER,
+        node=2,
+        dir=tmp_path / "node-2",
+        listen="[::1]:7102",
+        members=(Member(1, "127.0.0.1:7101", (1, 3)), Member(2, "[::1]:7102", (2,))),
+        routes=(
+            RouteDescriptor(4, Span(b"", b"\x80\x00"), 1, RouteState.ACTIVE, 2, 2**63 - 1),
+            RouteDescriptor(5, Span(b"\x80\x00", None), 3),
+        ),
+        window_ms=250,
+        buckets=3,
+    )
+
+
+def refusal(tmp_path: Path, text: str) -> InvalidInput:
+    path = tmp_path / "node.toml"
+    path.write_text(text)
+    with pytest.raises(InvalidInput) as caught:
+        read_config(path)
+    assert str(path) in caught.value.message
+    return caught.value
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    write_config(path, config(tmp_path))
+    assert read_config(path) == config(tmp_path)
+    assert config(tmp_path).groups == (2,)
+
+
+def test_defaults_and_a_folder_beside_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(TEXT)
+    found = read_config(path)
+    assert (found.window_ms, found.buckets) == (60_000, 16)
+    assert found.dir == tmp_path / "data"
+    assert [route.span.start for route in found.routes] == [b"", b"\x80"]
+    assert found.groups == (1, 3)
+    owner = found.owner_of(2)
+    assert owner is not None
+    assert owner.node == 2
+    assert found.owner_of(9) is None
+
+
+@given(name=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1))
+def test_any_folder_name_comes_back(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    written = replace(config(folder), dir=folder / f"x{name}")
+    write_config(folder / "any.toml", written)
+    assert read_config(folder / "any.toml") == written
+
+
+def test_the_documented_example_is_read(tmp_path: Path) -> None:
+    text = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[0]
+    path = tmp_path / "node.toml"
+    path.write_text(text)
+    found = read_config(path)
+    assert len(found.members) == 2
+    assert read_config(path) == found
+    other = tmp_path / "again.toml"
+    other.write_text(config_text(found))
+    assert read_config(other) == found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "part"),
+    [
+        ("node = 1\ndir", "nodes = 1\ndir", "the key nodes is unknown; did you mean 'node'?"),
+        ("listen", "port", "the key port is unknown"),
+        ("groups = [2]", "group = [2]", "members[2].group is unknown; did you mean 'groups'?"),
+        ('end = "80"', 'stop = "80"', "routes[1].stop is unknown"),
+        ("node = 1\ndir", "dir", "node is missing"),
+        ('dir = "data"', "dir = 5", "dir = 5 is not a text"),
+        ("node = 1\ndir", 'node = "1"\ndir', "node = '1' is not a whole number"),
+        ("node = 1\ndir", "node = true\ndir", "node = True is not a whole number"),
+        ("node = 1\ndir", "node = 3\ndir", "node = 3 is not among the members [1, 2]"),
+        ("groups = [2]", 'groups = ["2"]', "members[2].groups = ['2']"),
+        ("groups = [2]", "groups = 2", "members[2].groups = 2 is not a list"),
+        ("groups = [2]", "groups = [2, 3]", "group 3 has 2 voters"),
+        ("groups = [1, 3]", "groups = [3]", "no node has group 1"),
+        ("groups = [2]", "groups = [0, 2]", "group 0"),
+        ("groups = [2]", "groups = [2, 2]", "group 2 has 2 voters"),
+        ("group = 3", "group = 7", "route 2 is on group 7, which no node has"),
+        ("group = 1\n", "group = 3\n", "catalog lives in group 1"),
+        ('start = ""', 'start = "40"', "catalog lives in group 1"),
+        ('start = "80"', 'start = "7f"', "overlap"),
+        ('start = "80"', 'start = "8"', "routes[2].start = '8' is not hex"),
+        ('end = "80"', 'end = ""', "routes[1]"),
+        ("route_id = 2", "route_id = 1", "occurs twice"),
+        ("route_id = 2", "route_id = -2", "routes[2].route_id = -2"),
+        ("route_id = 2", 'route_id = 2\nstate = "HOT"', "state = 'HOT' is none of ACTIVE"),
+        ("node = 2", "node = 1", "not ascending"),
+        (CLUSTER, "prod", "cluster_id = 'prod' is no UUID"),
+        ('"localhost:7102"', '"127.0.0.1:7101"', "occurs twice"),
+        ('listen = "127.0.0.1:7101"', 'listen = "127.0.0.1:7109"', "not member 1's address"),
+        ("node = 1\ndir", "window_ms = 5\nnode = 1\ndir", "window_ms = 5 is not from 100"),
+        ("node = 1\ndir", "buckets = 0\nnode = 1\ndir", "buckets = 0 is not from 1"),
+        ("[[routes]]", "[routes]", "not TOML"),
+        ("[[members]]", "[[member]]", "the key member is unknown; did you mean 'members'?"),
+        ("cluster_id =", "cluster_id", "not TOML"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_file_key_and_value(
+    tmp_path: Path, old: str, new: str, part: str
+) -> None:
+    assert old in TEXT
+    error = refusal(tmp_path, TEXT.replace(old, new))
+    assert error.code == "config_invalid"
+    assert part in error.message
+
+
+@pytest.mark.parametrize("text", ["", "members = []", "members = 1", "\xff", "a = " + "[" * 5000])
+def test_what_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "node.toml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(InvalidInput) as caught:
+        read_config(path)
+    assert caught.value.code == "config_invalid"
+
+
+def test_an_absent_or_unreadable_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(NotFound) as absent:
+        read_config(tmp_path / "absent.toml")
+    assert absent.value.code == "config_absent"
+    with pytest.raises(Storage) as folder:
+        read_config(tmp_path)
+    assert folder.value.code == "config_unreadable"
+    with pytest.raises(Storage) as unwritable:
+        write_config(tmp_path / "no/such/folder.toml", config(tmp_path))
+    assert unwritable.value.code == "config_not_written"
+
+
+@pytest.mark.parametrize(
+    "address", ["0.0.0.0:7101", "[::]:7101", "10.0.0.1:7101", "example.org:7101", "127.1:7101"]
+)
+def test_only_loopback_is_served(tmp_path: Path, address: str) -> None:
+    error = refusal(tmp_path, TEXT.replace('"127.0.0.1:7101"', f'"{address}"'))
+    assert error.code == "address_not_loopback"
+    assert address in error.message
+
+
+def test_an_other_members_address_is_checked_too(tmp_path: Path) -> None:
+    error = refusal(tmp_path, TEXT.replace("localhost:7102", "10.0.0.1:7102"))
+    assert error.code == "address_not_loopback"
+
+
+@pytest.mark.parametrize("address", ["", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "::1:71"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        check_address(address, "listen")
+    assert caught.value.code == "address_invalid"
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [
+        ("127.0.0.9:1", "127.0.0.9", 1),
+        ("[::1]:65535", "::1", 65_535),
+        ("localhost:7", "localhost", 7),
+    ],
+)
+def test_loopback_addresses_are_taken_apart(address: str, host: str, port: int) -> None:
+    assert check_address(address, "listen") == (host, port)
+
+
+def test_a_configuration_that_breaks_a_rule_is_never_written(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    broken = replace(config(tmp_path), routes=seed_routes([b"m"], group=3))
+    with pytest.raises(InvalidInput):
+        write_config(path, broken)
+    undecodable = replace(config(tmp_path), dir=tmp_path / "\udcff")
+    with pytest.raises(InvalidInput):
+        write_config(path, undecodable)
+    assert not path.exists()

@@ -1,0 +1,248 @@
+"""The engine of one process: RocksDB through rocksdict, without its own write-ahead log.
+
+    write ──▶ memtable ──flush──▶ SST files        durable only what is flushed; the rest comes
+                  └── lost in a crash              again from the log of entries, `node.log`
+
+Rules:
+
+- Keys and values are bytes as they are (`raw_mode` on options and on every batch).
+- A batch is applied wholly or not at all, also across a crash.
+- A scan sees one moment, and says so where it meets a damaged block: rocksdict's `items()` ends
+  there as if there were no more rows, so scans go by its bare iterator and ask for its status.
+- An iterator that lives keeps RocksDB's lock on the folder in this process. So the engine knows
+  its scans, and ends them in `close`.
+
+Not here: what keys mean, and when to flush.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import TYPE_CHECKING, Any, Final
+
+import rocksdict
+
+from workbench.errors import Corruption, Storage, WorkbenchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from workbench.ports.storage import Change
+
+MEMTABLE_BYTES: Final = 32 * 2**20
+INFO_LOG_BYTES_MAX: Final = 4 * 2**20
+INFO_LOGS_MAX: Final = 2
+_FULL: Final = ("No space left on device", "Disk quota exceeded")
+_LOCKED: Final = ("lock hold by current process", "While lock file")
+
+
+class RocksEngine:
+    """Engine in a folder, which is made where it does not exist; its parent must.
+
+    Raises:
+        Corruption: `engine_corrupt`, with the folder; also by reads that meet a damaged block.
+        Storage: `engine_failed`, `engine_locked`, `disk_full`; the process must stop.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._scans: weakref.WeakSet[_Scan] = weakref.WeakSet()
+        # Not typed, as rocksdict's hints call disable_wal a method; it is a property.
+        options: Any = rocksdict.WriteOptions()
+        options.disable_wal = True
+        self._write_options = options
+        self._database: Any = None
+        self._check_whole()
+        try:
+            self._database = rocksdict.Rdict(str(folder), _options())
+        except Exception as error:
+            raise self._as_known("open", error) from error
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value, None where there is none."""
+        try:
+            value: bytes | None = self._database.get(key)
+        except Exception as error:
+            raise self._as_known("read", error) from error
+        return value
+
+    def scan(
+        self, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Return the pairs of [start, end) as of now, ascending or descending."""
+        self._check_open()
+        rows = _Scan(self._database, start, end, self._as_known, reverse=reverse)
+        self._scans.add(rows)
+        return rows
+
+    def write(self, changes: Sequence[Change]) -> None:
+        """Apply the changes in order, all or none; durable only after `flush`."""
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for key, value in changes:
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        try:
+            self._database.write(batch, self._write_options)
+        except Exception as error:
+            raise self._as_known("write", error) from error
+
+    def flush(self) -> None:
+        """Make every write so far durable."""
+        try:
+            self._database.flush(wait=True)
+        except Exception as error:
+            raise self._as_known("flush", error) from error
+
+    def close(self) -> None:
+        """End all scans and close the files; what was not flushed may be lost."""
+        if self._database is None:
+            return
+        for scan in list(self._scans):
+            scan.close()
+        database, self._database = self._database, None
+        database.close()
+        del database
+        gc.collect()  # an iterator in a reference cycle would keep the lock
+
+    def _check_open(self) -> None:
+        if self._database is None:
+            raise _closed(self._folder)
+
+    def _check_whole(self) -> None:
+        """Refuse a database without its root file; RocksDB might begin an empty one over it."""
+        if any(self._folder.glob("*.sst")) and not (self._folder / "CURRENT").exists():
+            raise self._corrupt("its file CURRENT is missing")
+
+    def _as_known(self, verb: str, error: Exception) -> WorkbenchError:
+        """Return what rocksdict raised, a bare Exception with RocksDB's words, as one of ours."""
+        if isinstance(error, WorkbenchError):
+            return error
+        if self._database is None and verb != "open":
+            return _closed(self._folder)
+        text = " ".join(str(error).split())
+        lost = "No such file or directory" in text and (self._folder / "CURRENT").exists()
+        if "Corruption" in text or "checksum mismatch" in text or lost:
+            return self._corrupt(text)
+        what = f"cannot {verb} the database in {self._folder}: {text}"
+        if any(words in text for words in _FULL):
+            hint = "free some space and start the node again; nothing acknowledged is lost"
+            return Storage(what, code="disk_full", hint=hint)
+        if any(words in text for words in _LOCKED):
+            hint = "stop the process that has it open"
+            return Storage(what, code="engine_locked", hint=hint)
+        hint = "check the disk and the permissions of the folder, then start the node again"
+        return Storage(what, code="engine_failed", hint=hint)
+
+    def _corrupt(self, what: str) -> Corruption:
+        return Corruption(
+            f"the database in {self._folder} is damaged: {what}",
+            code="engine_corrupt",
+            hint="keep the folder and restore the node's directory from a copy",
+        )
+
+
+class _Scan:
+    """An iterator over one range at one moment; lets go of RocksDB at its end, or by `close`."""
+
+    def __init__(
+        self,
+        database: Any,  # noqa: ANN401 - rocksdict types little, and mypy does not see it
+        start: bytes,
+        end: bytes | None,
+        as_known: Callable[[str, Exception], WorkbenchError],
+        *,
+        reverse: bool,
+    ) -> None:
+        self._start = start
+        self._end = end
+        self._reverse = reverse
+        self._as_known = as_known
+        self._ended = False
+        self._closed = False
+        self._snapshot: Any = None
+        self._rows: Any = None
+        try:
+            # Each keeps the database open by itself: both are let go of at the end.
+            self._snapshot = database.snapshot()
+            self._rows = self._snapshot.iter()
+            self._seek()
+        except Exception as error:
+            self._release()
+            raise as_known("read", error) from error
+
+    def __iter__(self) -> _Scan:
+        return self
+
+    def __next__(self) -> tuple[bytes, bytes]:
+        if self._closed and not self._ended:
+            raise Storage(
+                "the database was closed during a scan",
+                code="engine_closed",
+                hint="the node is stopping: ask again once it runs",
+            )
+        if self._ended:
+            raise StopIteration
+        try:
+            if self._rows.valid():
+                key: bytes = self._rows.key()
+                if self._holds(key):
+                    value: bytes = self._rows.value()
+                    self._step()
+                    return key, value
+            self._rows.status()
+        except Exception as error:
+            self.close()
+            raise self._as_known("read", error) from error
+        self._ended = True
+        self.close()
+        raise StopIteration
+
+    def close(self) -> None:
+        """Let go of the database; a scan that had not ended says so when asked for more."""
+        self._closed = True
+        self._release()
+
+    def _release(self) -> None:
+        self._rows = None
+        self._snapshot = None
+
+    def _seek(self) -> None:
+        if not self._reverse:
+            self._rows.seek(self._start)
+            return
+        if self._end is None:
+            self._rows.seek_to_last()
+            return
+        self._rows.seek_for_prev(self._end)
+        if self._rows.valid() and self._rows.key() == self._end:
+            self._rows.prev()
+
+    def _step(self) -> None:
+        if self._reverse:
+            self._rows.prev()
+        else:
+            self._rows.next()
+
+    def _holds(self, key: bytes) -> bool:
+        return key >= self._start if self._reverse else self._end is None or key < self._end
+
+
+def _options() -> rocksdict.Options:
+    options = rocksdict.Options(raw_mode=True)
+    options.set_write_buffer_size(MEMTABLE_BYTES)
+    options.set_compression_type(rocksdict.DBCompressionType.lz4())
+    options.set_max_log_file_size(INFO_LOG_BYTES_MAX)
+    options.set_keep_log_file_num(INFO_LOGS_MAX)
+    return options
+
+
+def _closed(folder: Path) -> Storage:
+    return Storage(
+        f"the database in {folder} is closed",
+        code="engine_closed",
+        hint="the node is stopping: ask again once it runs",
+    )

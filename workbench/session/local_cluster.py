@@ -1,0 +1,503 @@
+"""A cluster of bundled nodes on this machine: started, looked at and stopped by its directory.
+
+    DIR/cluster.json        which nodes there are
+    DIR/cluster.lock        held while somebody starts or stops nodes
+    DIR/node-1/node.toml    its configuration        DIR/node-1/NODE.json, LOCK, log/, engine/
+    DIR/node-1/node.log     what it wrote to stdout and stderr
+
+Rules: group g lives on node ((g − 1) mod nodes) + 1. Whatever `up` began it stops again where it
+fails; it never touches a node that ran before. Only the process that holds a directory's lock is
+ever signalled. `up` on a directory that has a cluster starts what is not running of it.
+
+Not here: what a node does, and nodes on other machines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypedDict, Unpack
+
+from workbench.errors import (
+    AlreadyExists,
+    Conflict,
+    Corruption,
+    InvalidArgument,
+    NotFound,
+    Storage,
+    Unavailable,
+    WorkbenchError,
+)
+from workbench.model.node import GroupStatus, Member, NodeStatus
+from workbench.node.client import NodeClient
+from workbench.node.config import (
+    BUCKETS,
+    WINDOW_MS,
+    NodeConfig,
+    check_config,
+    read_config,
+    write_config,
+)
+from workbench.node.directory import IDENTITY_FILE, holder_of
+from workbench.routing.rules import SEED_GROUPS_MAX, even_seed_spans
+from workbench.session.files import write_file
+from workbench.session.node_process import (
+    CONFIG_FILE,
+    HOST,
+    POLL_SECONDS,
+    NodeProcess,
+    StoppedNode,
+    check_port_free,
+    choose_ports,
+    stop,
+    stop_started,
+)
+from workbench.session.progress import Progress, silent
+from workbench.session.system import SystemRng
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from workbench.model.routes import RouteDescriptor
+
+SCHEMA: Final = "workbench.local_cluster/1"
+CLUSTER_FILE: Final = "cluster.json"
+LOCK_FILE: Final = "cluster.lock"
+CLUSTER_FILE_BYTES_MAX: Final = 2**20
+NODES: Final = 3
+GROUPS: Final = 4
+NODES_MAX: Final = 64
+START_SECONDS_MAX: Final = 30.0
+STATUS_TIMEOUT_S: Final = 2.0
+
+
+class ClusterOptions(TypedDict, total=False):
+    """What a new cluster is made of; None is as good as left out.
+
+    An existing one takes only what it was made with.
+
+    Attributes:
+        nodes: How many; default NODES.
+        groups: How many; default GROUPS, or as many as `routes` name.
+        routes: Of catalog version 1; default one even route per group.
+        window_ms: Length of a load window; default one minute.
+        buckets: Parts of a route in which load is counted; default 16.
+        base_port: Node n listens on base_port + n − 1; default: ports that are free.
+    """
+
+    nodes: int | None
+    groups: int | None
+    routes: Sequence[RouteDescriptor] | None
+    window_ms: int | None
+    buckets: int | None
+    base_port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """One node as it is found.
+
+    Attributes:
+        node: Its id.
+        address: `HOST:PORT`.
+        dir: Its directory.
+        groups: Of which it keeps a replica.
+        pid: Of the process that has its directory; None where there is none, or it has not
+            said yet.
+        status: What it answers; None where it does not.
+    """
+
+    node: int
+    address: str
+    dir: Path
+    groups: tuple[int, ...]
+    pid: int | None
+    status: NodeStatus | None
+
+    @property
+    def up(self) -> bool:
+        """Whether it answers, and serves every group that it keeps."""
+        return self.status is not None and all(group.serving for group in self.status.groups)
+
+    def group(self, group: int) -> GroupStatus | None:
+        """Return what it says of one group, None where it says nothing."""
+        known = () if self.status is None else self.status.groups
+        return next((each for each in known if each.group == group), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """A local cluster as it is found; `catalog_version` is None where nobody knows it."""
+
+    cluster_id: str
+    dir: Path
+    nodes: tuple[NodeState, ...]
+    catalog_version: int | None
+
+    @property
+    def up(self) -> bool:
+        """Whether all nodes are."""
+        return all(node.up for node in self.nodes)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Of all nodes; any of them answers for the whole cluster."""
+        return tuple(node.address for node in self.nodes)
+
+    @property
+    def url(self) -> str:
+        """What other commands take as their source or target."""
+        return "node://" + ",".join(self.addresses)
+
+
+def up(
+    directory: Path, *, progress: Progress = silent, **options: Unpack[ClusterOptions]
+) -> ClusterStatus:
+    """Start the cluster in a directory, a new one where there is none; return once it serves.
+
+    Raises:
+        AlreadyExists: `cluster_up`: all of it runs.
+        Conflict: `cluster_differs`, `cluster_busy`, `directory_foreign`, `port_in_use`.
+        Unavailable: `node_start_failed`, with the last line of the node's log.
+        InvalidInput: the options are wrong, or a configuration was changed by hand.
+    """
+    directory = directory.resolve()
+    with _exclusive(directory, create=True):
+        if (directory / CLUSTER_FILE).exists():
+            configs = _read(directory)
+            _check_same(directory, configs, options)
+        else:
+            configs = _new(directory, options)
+        down_now = [config for config in configs if holder_of(config.dir) is None]
+        if not down_now:
+            raise AlreadyExists(
+                f"the cluster in {directory} is up",
+                code="cluster_up",
+                hint=f"see `workbench cluster status --dir {directory}`",
+            )
+        for config in down_now:
+            check_port_free(config)
+        _start(configs, down_now, progress)
+    return status(directory)
+
+
+def status(directory: Path) -> ClusterStatus:
+    """Return how the nodes of a cluster are; nothing is changed.
+
+    Raises:
+        NotFound: `cluster_absent`.
+    """
+    directory = directory.resolve()
+    configs = _read(directory)
+    nodes = tuple(_state(config) for config in configs)
+    versions = [node.status.catalog_version for node in nodes if node.status is not None]
+    return ClusterStatus(configs[0].cluster_id, directory, nodes, max(versions, default=0) or None)
+
+
+def down(directory: Path) -> tuple[StoppedNode, ...]:
+    """Stop all nodes of a cluster, and return those that were running; its data stay.
+
+    Raises:
+        NotFound: `cluster_absent`.
+        Conflict: `cluster_busy`.
+        Unavailable: `node_not_stopped`.
+    """
+    directory = directory.resolve()
+    with _exclusive(directory, create=False):
+        return stop(_read(directory))
+
+
+@contextmanager
+def running(
+    directory: Path,
+    *,
+    keep: bool = False,
+    progress: Progress = silent,
+    **options: Unpack[ClusterOptions],
+) -> Iterator[ClusterStatus]:
+    """Run a cluster for the length of a `with` block; stop it at its end unless `keep`."""
+    found = up(directory, progress=progress, **options)
+    try:
+        yield found
+    finally:
+        if not keep:
+            down(directory)
+
+
+def _state(config: NodeConfig) -> NodeState:
+    """Ask one node; one that another process serves on the same port is not it."""
+    pid = holder_of(config.dir)
+    answer: NodeStatus | None = None
+    if pid is not None:
+        with contextlib.suppress(WorkbenchError):
+            answer = _ask(config)
+    if answer is not None and answer.pid != pid:
+        answer = None
+    return NodeState(config.node, config.listen, config.dir, config.groups, pid or None, answer)
+
+
+def _ask(config: NodeConfig) -> NodeStatus | None:
+    """Return a node's own status, None where another cluster's node answers."""
+    with contextlib.closing(NodeClient([config.listen], timeout_s=STATUS_TIMEOUT_S)) as client:
+        answer = client.status()
+    mine = (answer.cluster_id, answer.node) == (config.cluster_id, config.node)
+    return answer if mine else None
+
+
+def _new(directory: Path, options: ClusterOptions) -> tuple[NodeConfig, ...]:
+    """Write the configuration of a new cluster; its cluster.json comes last."""
+    _check_not_foreign(directory)
+    nodes = _or_default(options.get("nodes"), NODES)
+    if not 1 <= nodes <= NODES_MAX:
+        raise InvalidArgument(
+            f"{nodes} nodes cannot be started",
+            code="nodes_out_of_range",
+            hint=f"choose 1 to {NODES_MAX} nodes",
+        )
+    named = [route.group for route in options.get("routes") or ()]
+    groups = _or_default(options.get("groups"), max(named, default=GROUPS))
+    if not 1 <= groups <= SEED_GROUPS_MAX:
+        raise InvalidArgument(
+            f"{groups} groups cannot be made",
+            code="groups_out_of_range",
+            hint=f"choose 1 to {SEED_GROUPS_MAX} groups, and routes on these",
+        )
+    routes = options.get("routes") or even_seed_spans(groups)
+    ports = choose_ports(nodes, options.get("base_port"))
+    members = tuple(
+        Member(node, f"{HOST}:{ports[node - 1]}", tuple(range(node, groups + 1, nodes)))
+        for node in range(1, nodes + 1)
+    )
+    cluster_id = str(SystemRng().uuid())
+    configs = tuple(
+        NodeConfig(
+            cluster_id=cluster_id,
+            node=member.node,
+            dir=directory / f"node-{member.node}",
+            listen=member.address,
+            members=members,
+            routes=_ascending(routes),
+            window_ms=_or_default(options.get("window_ms"), WINDOW_MS),
+            buckets=_or_default(options.get("buckets"), BUCKETS),
+        )
+        for member in members
+    )
+    check_config(configs[0], "the new cluster")
+    for config in configs:
+        check_port_free(config)
+    for config in configs:
+        _make_folder(config.dir)
+        write_config(_config_file(config.dir), config)
+    document = {
+        "schema": SCHEMA,
+        "cluster_id": cluster_id,
+        "nodes": [{"id": config.node, "dir": config.dir.name} for config in configs],
+    }
+    write_file(directory / CLUSTER_FILE, json.dumps(document, indent=2).encode() + b"\n")
+    return configs
+
+
+def _read(directory: Path) -> tuple[NodeConfig, ...]:
+    """Return the configuration of each node of the cluster in a directory."""
+    file = directory / CLUSTER_FILE
+    try:
+        with file.open("rb") as handle:
+            text = handle.read(CLUSTER_FILE_BYTES_MAX)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _absent(directory) from error
+    except OSError as error:
+        raise _refused(file, error) from error
+    try:
+        document: Any = json.loads(text)
+        names = [(int(node["id"]), str(node["dir"])) for node in document["nodes"]]
+        known = document["schema"] == SCHEMA
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        raise _damaged(file, f"{type(error).__name__}: {error}") from error
+    if not known or [name for _, name in names] != [f"node-{node}" for node, _ in names]:
+        raise _damaged(file, "its schema or its nodes are not as written")
+    configs = tuple(read_config(_config_file(directory / name)) for _, name in names)
+    expected = [(node, document.get("cluster_id"), directory / name) for node, name in names]
+    if not names or [(c.node, c.cluster_id, c.dir) for c in configs] != expected:
+        raise _damaged(file, "the configurations of its nodes do not belong to it")
+    return configs
+
+
+def _check_same(directory: Path, configs: Sequence[NodeConfig], options: ClusterOptions) -> None:
+    """Refuse options that an existing cluster does not have."""
+    first = configs[0]
+    has: dict[str, object] = {
+        "nodes": len(configs),
+        "groups": sum(len(member.groups) for member in first.members),
+        "routes": first.routes,
+        "window_ms": first.window_ms,
+        "buckets": first.buckets,
+        "base_port": int(first.listen.rpartition(":")[2]),
+    }
+    asked: dict[str, object] = {**options}
+    if routes := options.get("routes"):
+        asked["routes"] = _ascending(routes)
+    for name, value in has.items():
+        wanted = asked.get(name)
+        if wanted is not None and wanted != value:
+            shown = "other routes" if name == "routes" else f"{name} = {value}, not {wanted}"
+            raise Conflict(
+                f"the cluster in {directory} was made with {shown}",
+                code="cluster_differs",
+                hint="leave the option out to start it as it is, or choose another directory",
+            )
+
+
+def _start(
+    configs: Sequence[NodeConfig], missing: Sequence[NodeConfig], progress: Progress
+) -> None:
+    """Start the missing nodes, and wait until all serve; stop them again where one does not."""
+    started: dict[int, NodeProcess] = {}
+    try:
+        for config in missing:
+            started[config.node] = NodeProcess.start(config)
+        deadline = time.monotonic() + START_SECONDS_MAX
+        for done, config in enumerate(configs):
+            progress("starting nodes", done, len(configs))
+            _await_serving(config, started, deadline)
+        progress("starting nodes", len(configs), len(configs))
+        _await_catalog(configs, started, deadline)
+    except BaseException:
+        stop_started(list(started.values()))
+        raise
+
+
+def _await_serving(config: NodeConfig, started: dict[int, NodeProcess], deadline: float) -> None:
+    """Return once the node serves all its groups."""
+    while True:
+        answer: NodeStatus | None = None
+        with contextlib.suppress(Unavailable):
+            answer = _ask(config)
+        if answer is not None and all(group.serving for group in answer.groups):
+            return
+        _pause_or_fail(config, started, deadline, "did not serve all its groups")
+
+
+def _await_catalog(
+    configs: Sequence[NodeConfig], started: dict[int, NodeProcess], deadline: float
+) -> None:
+    """Return once every node answers with the routes: each can be asked for any key then."""
+    for config in configs:
+        while True:
+            try:
+                with contextlib.closing(
+                    NodeClient([config.listen], timeout_s=STATUS_TIMEOUT_S)
+                ) as client:
+                    client.list_routes()
+                break
+            except Unavailable as error:
+                what = f"did not answer with the routes ({error.message})"
+                _pause_or_fail(config, started, deadline, what)
+
+
+def _pause_or_fail(
+    config: NodeConfig, started: dict[int, NodeProcess], deadline: float, what: str
+) -> None:
+    """Wait a moment; raise where a process of ours has ended, or the time is up."""
+    for process in started.values():
+        if process.has_ended():
+            _start_failed(process.config, process.last_line())
+    if time.monotonic() > deadline:
+        own = started.get(config.node)
+        last = f"; the last line of its log: {own.last_line()}" if own else ""
+        _start_failed(config, f"it {what} within {START_SECONDS_MAX:g} s{last}")
+    time.sleep(POLL_SECONDS)
+
+
+def _start_failed(config: NodeConfig, why: str) -> NoReturn:
+    raise Unavailable(
+        f"node {config.node} did not start: {why}",
+        code="node_start_failed",
+        hint=f"see {config.dir / 'node.log'}",
+        retryable=False,
+    )
+
+
+def _check_not_foreign(directory: Path) -> None:
+    """Refuse a directory without cluster.json that holds more than an `up` could have left."""
+    for entry in sorted(directory.iterdir()):
+        begun = entry.name.startswith("node-") and not (entry / IDENTITY_FILE).exists()
+        if entry.name != LOCK_FILE and not begun:
+            raise Conflict(
+                f"{directory} holds {entry.name!r} and no {CLUSTER_FILE}: it is no cluster's",
+                code="directory_foreign",
+                hint="name an empty directory or one that does not exist",
+            )
+
+
+@contextmanager
+def _exclusive(directory: Path, *, create: bool) -> Iterator[None]:
+    """Keep others from starting or stopping nodes of this cluster meanwhile."""
+    if create:
+        _make_folder(directory)
+    elif not (directory / CLUSTER_FILE).exists():
+        raise _absent(directory)
+    try:
+        handle = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _refused(directory, error) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Conflict(
+                f"another `workbench cluster` starts or stops the nodes in {directory}",
+                code="cluster_busy",
+                hint="wait until it has ended",
+            ) from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def _or_default(value: int | None, default: int) -> int:
+    return default if value is None else value
+
+
+def _ascending(routes: Sequence[RouteDescriptor]) -> tuple[RouteDescriptor, ...]:
+    return tuple(sorted(routes, key=lambda route: route.span.start))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _refused(folder, error) from error
+
+
+def _config_file(folder: Path) -> Path:
+    return folder / CONFIG_FILE
+
+
+def _absent(directory: Path) -> NotFound:
+    return NotFound(
+        f"there is no cluster in {directory}",
+        code="cluster_absent",
+        hint=f"start one with `workbench cluster up --dir {directory}`",
+    )
+
+
+def _damaged(file: Path, what: str) -> Corruption:
+    return Corruption(
+        f"{file} is damaged: {what}",
+        code="cluster_file_corrupt",
+        hint="restore it, or start each node with `workbench node start --config FILE`",
+    )
+
+
+def _refused(path: Path, error: OSError) -> Storage:
+    return Storage(
+        f"cannot use {path}: {error.strerror or error}",
+        code="directory_refused",
+        hint="check that you may write there, and the space left",
+    )
