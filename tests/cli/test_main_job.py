@@ -10,7 +10,6 @@ import pty
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +20,7 @@ from workbench.traces.generate import generate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 WORKBENCH = [sys.executable, "-m", "workbench"]
 
@@ -232,27 +232,26 @@ def test_heatmap_and_report_write_files_that_open(
 def test_demo_on_a_trace_lowers_the_share_and_leaves_only_the_report(
     workbench: Callable[..., Any], tmp_path: Path
 ) -> None:
-    answer = workbench("demo", "--trace", "hot.parquet", "--json").json
+    answer = workbench("demo", "--offline", "--trace", "hot.parquet", "--json").json
     assert answer["max_share_after"] < answer["max_share_before"] / 2
     assert answer["max_share_forecast"] == pytest.approx(answer["max_share_after"], abs=0.05)
     assert (answer["nodes"], answer["groups"], answer["lost_writes"]) == (None, None, None)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["hot.parquet", "report.html"]
 
 
-def test_the_readme_shows_what_the_demo_prints(workbench: Callable[..., Any]) -> None:
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
-    block = readme.partition("```\nlook ")[2].partition("```")[0]
-    shown = [" ".join(line.split()) for line in ("look " + block).splitlines()]
-    outcome = workbench("demo")
-    printed = {" ".join(line.split()) for line in outcome.out.splitlines()}
-    assert len([line for line in shown if line]) > 6
-    assert set(shown) - {""} <= printed
+@pytest.mark.parametrize("option", ["--nodes=2", "--keep", "--seconds=5", "--dir=c"])
+def test_options_of_a_live_cluster_are_refused_offline(
+    workbench: Callable[..., Any], option: str
+) -> None:
+    outcome = workbench("demo", "--offline", option)
+    assert outcome.status == 2
+    assert option.partition("=")[0] in outcome.err
 
 
 def test_demo_on_the_recorded_trace_lowers_the_share(
     workbench: Callable[..., Any], cloudphysics: Path
 ) -> None:
-    answer = workbench("demo", "--trace", str(cloudphysics), "--json").json
+    answer = workbench("demo", "--offline", "--trace", str(cloudphysics), "--json").json
     assert answer["max_share_after"] < 0.12
     assert answer["max_share_before"] > 0.20
 
@@ -326,7 +325,7 @@ def test_progress_is_silent_where_stderr_is_no_terminal(
 def test_progress_is_drawn_on_a_terminal_and_stdout_stays_clean(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [*WORKBENCH, "demo", "--json"],
+        [*WORKBENCH, "demo", "--offline", "--json"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=theirs,

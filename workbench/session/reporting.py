@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from workbench.session.cluster import ClusterView
 
 
-def write_report(
+def write_report(  # noqa: PLR0913 - what the page is made of, named
     catalog: Catalog,
     view: ClusterView,
     plan: Plan,
