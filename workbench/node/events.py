@@ -1,0 +1,43 @@
+"""The log of a node: one JSON object per line on stderr.
+
+    {"event": "serving", "time": "2026-01-31T12:00:00Z", "node": 1, "address": "127.0.0.1:7101"}
+
+Every line has `event`, `time` and `node`, in this order; what follows depends on the event and
+is listed in docs/formats/wire.md. Text that came over the network is escaped to ASCII.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from workbench.model.times import rfc3339_us
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TextIO
+
+
+class Events:
+    """Writes events of one node.
+
+    Args:
+        node: Its id.
+        stream: Where lines go.
+        now_us: Wall clock in Unix microseconds.
+    """
+
+    def __init__(self, node: int, stream: TextIO, now_us: Callable[[], int]) -> None:
+        self._node = node
+        self._stream = stream
+        self._now_us = now_us
+
+    def tell(self, event: str, **facts: str | float | list[int] | None) -> None:
+        """Write one event with its facts."""
+        line = {"event": event, "time": rfc3339_us(self._now_us()), "node": self._node, **facts}
+        try:
+            self._stream.write(json.dumps(line) + "\n")
+            self._stream.flush()
+        except OSError:
+            # Nobody reads the log any more, or its disk is full: no reason to stop serving.
+            return

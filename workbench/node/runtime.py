@@ -1,0 +1,319 @@
+"""The turn loop of a node: what waits becomes durable together, takes effect, and is answered.
+
+    propose, read ──▶ Host queue ──begin──▶ log.append, log.sync ──finish──▶ futures
+         ▲                                     (worker thread)                  │
+         └────── whatever arrives meanwhile goes into the next turn ◀───────────┘
+
+Rules:
+
+- One turn at a time. Nothing is answered before the sync that it depends on has returned.
+- All but log.sync and engine.flush runs in the event loop's thread, so there are no locks.
+- A failing disk, or stored bytes that are not what was written, end the node: `run` raises.
+  What waited then is of unknown outcome, never acknowledged.
+- Once so much was logged, the engine is flushed and the log is cut below what that flush holds.
+
+The node's clock is read here and nowhere else. Not here: gRPC, and other nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from workbench.errors import OutcomeUnknown, Storage, Unavailable, WorkbenchError
+from workbench.model.node import Written
+from workbench.replica.commands import Answer, Bootstrapped, Refused, SplitDone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from workbench.host.host import Host
+    from workbench.model.node import GroupStatus
+    from workbench.ports.storage import Engine, LogStorage
+    from workbench.replica.commands import Command, Read, Result
+    from workbench.routing.table import RouteTable
+
+TICK_S: Final = 0.1
+FLUSH_AFTER_LOG_BYTES: Final = 64 * 2**20
+# A disk that does not come back within this leaves callers without an answer of their own.
+ANSWER_TIMEOUT_MS: Final = 30_000
+_ENTRY_OVERHEAD_BYTES: Final = 32
+
+
+def wall_ms() -> int:
+    """Return the wall clock in Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A call that waits for its reply."""
+
+    future: asyncio.Future[Result | Answer]
+    due_ms: int
+    writes: bool
+
+
+class Runtime:
+    """Drives the groups of one node; made and used in one event loop.
+
+    Args:
+        host: Of the groups.
+        log: Opened; closed by `close`.
+        engine: Likewise.
+        clock_ms: Wall clock in Unix milliseconds.
+        flush_after_bytes: Log bytes after which the engine is flushed and the log cut.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        log: LogStorage,
+        engine: Engine,
+        *,
+        clock_ms: Callable[[], int] = wall_ms,
+        flush_after_bytes: int = FLUSH_AFTER_LOG_BYTES,
+    ) -> None:
+        self._host = host
+        self._log = log
+        self._engine = engine
+        self._clock_ms = clock_ms
+        self._flush_after_bytes = flush_after_bytes
+        self._wake = asyncio.Event()
+        self._turned = asyncio.Event()
+        self._waiting: dict[int, _Waiting] = {}
+        self._last_token = 0
+        self._logged_bytes = 0
+        self._stopping = False
+        self._refused = 0
+        self._failure: BaseException | None = None
+        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="log-sync")
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="engine-flush")
+        self._flushing: tuple[Mapping[int, int], asyncio.Future[None]] | None = None
+
+    @property
+    def refused(self) -> int:
+        """How many calls came after `stop`, and were refused for that."""
+        return self._refused
+
+    def check_open(self) -> None:
+        """Raise Unavailable (`node_stopping`) where new calls are refused."""
+        if self._stopping or self._failure is not None:
+            self._refused += 1
+            raise Unavailable(
+                "this node is stopping",
+                code="node_stopping",
+                hint="nothing was done: ask another node, or again once it runs",
+            )
+
+    def now_ms(self) -> int:
+        """Return the wall clock in Unix milliseconds."""
+        return self._clock_ms()
+
+    def now_us(self) -> int:
+        """Return the wall clock in Unix microseconds."""
+        return self._clock_ms() * 1_000
+
+    async def propose(self, group: int, command: Command) -> Written | SplitDone | Bootstrapped:
+        """Have a group carry out a command; durable and applied when this returns.
+
+        Raises:
+            WorkbenchError: what the group refused it with; nothing was done.
+            NotFound: `group_absent`.
+            Unavailable: `node_stopping`, `queue_full`, `not_leader`; nothing was done.
+            OutcomeUnknown: `node_failed`, `commit_timed_out`.
+        """
+        token, future = self._expect(writes=True)
+        try:
+            self._host.propose(group, command, token)
+        except WorkbenchError:
+            del self._waiting[token]
+            raise
+        self._wake.set()
+        result = await future
+        if isinstance(result, Refused):
+            raise result.error
+        assert isinstance(result, Written | SplitDone | Bootstrapped), result
+        return result
+
+    async def read(self, group: int, read: Read) -> Answer:
+        """Read from a group, linearizably.
+
+        Raises:
+            WorkbenchError: what the group refused it with.
+            NotFound: `group_absent`.
+            Unavailable: `node_stopping`, `node_failed`, `queue_full`, `read_timed_out`.
+        """
+        token, future = self._expect(writes=False)
+        try:
+            self._host.read(group, read, token)
+        except WorkbenchError:
+            del self._waiting[token]
+            raise
+        self._wake.set()
+        answer = await future
+        assert isinstance(answer, Answer), answer
+        return answer
+
+    def status(self, group: int) -> GroupStatus:
+        """Return how a group is on this node; NotFound (`group_absent`) where it has none."""
+        return self._host.status(group)
+
+    def routes(self) -> RouteTable | None:
+        """Return the newest applied route catalog; None where its group is not here."""
+        return self._host.catalog_routes()
+
+    async def turned(self) -> None:
+        """Wait until the next turn has ended."""
+        self._turned.clear()
+        await self._turned.wait()
+
+    async def run(self) -> None:
+        """Take turns until `stop`, then until nothing waits any more.
+
+        Raises:
+            Storage, Corruption: the node must end; what waited is told OutcomeUnknown.
+        """
+        ticker = asyncio.get_running_loop().create_task(self._tick())
+        try:
+            while not (self._stopping and not self._waiting and not self._host.has_work()):
+                if not self._host.has_work():
+                    await self._wake.wait()
+                self._wake.clear()
+                if self._host.has_work():
+                    await self._turn()
+                await self._maintain()
+                self._turned.set()
+                if ticker.done():
+                    ticker.result()
+                # Lets calls in that arrived meanwhile, so that they share the next turn.
+                await asyncio.sleep(0)
+        except BaseException as error:
+            self._failure = error
+            self._give_up()
+            raise
+        finally:
+            ticker.cancel()
+
+    def stop(self) -> None:
+        """Refuse new calls from now on, and let `run` return once the others are answered."""
+        self._stopping = True
+        self._wake.set()
+
+    def close(self) -> None:
+        """Flush what was applied unless `run` failed, and close log and engine.
+
+        Raises:
+            Storage: the disk failed; what was acknowledged is in the log nevertheless.
+        """
+        self._syncer.shutdown()
+        self._flusher.shutdown()
+        try:
+            if self._failure is None:
+                applied = self._host.applied()
+                self._engine.flush()
+                self._log.compact(applied)
+        finally:
+            try:
+                self._log.close()
+            finally:
+                self._engine.close()
+
+    def _expect(self, *, writes: bool) -> tuple[int, asyncio.Future[Result | Answer]]:
+        self.check_open()
+        self._last_token += 1
+        future: asyncio.Future[Result | Answer] = asyncio.get_running_loop().create_future()
+        due_ms = self._clock_ms() + ANSWER_TIMEOUT_MS
+        self._waiting[self._last_token] = _Waiting(future, due_ms, writes)
+        return self._last_token, future
+
+    async def _turn(self) -> None:
+        """Make durable what waits, let it take effect, and answer it."""
+        turn = self._host.begin(self._clock_ms())
+        if turn.writes:
+            self._log.append(turn.writes)
+            for write in turn.writes:
+                for entry in write.entries:
+                    self._logged_bytes += len(entry.data) + _ENTRY_OVERHEAD_BYTES
+            if turn.must_sync:
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(self._syncer, self._log.sync)
+        for reply in self._host.finish(turn, self._clock_ms()):
+            waiting = self._waiting.pop(reply.token, None)
+            if isinstance(reply.result, Storage):
+                raise reply.result
+            # The caller may have gone; what it asked for took effect all the same.
+            if waiting is None or waiting.future.done():
+                continue
+            if isinstance(reply.result, WorkbenchError):
+                waiting.future.set_exception(reply.result)
+            else:
+                waiting.future.set_result(reply.result)
+
+    async def _maintain(self) -> None:
+        """Flush the engine beside the turns; cut the log once the flush is done."""
+        if self._flushing is not None and self._flushing[1].done():
+            flushed, future = self._flushing
+            self._flushing = None
+            future.result()
+            self._log.compact(flushed)
+        if self._flushing is None and self._logged_bytes >= self._flush_after_bytes:
+            self._logged_bytes = 0
+            # Taken before the flush begins: a later entry may miss it.
+            applied = dict(self._host.applied())
+            loop = asyncio.get_running_loop()
+            self._flushing = applied, loop.run_in_executor(self._flusher, self._engine.flush)
+
+    async def _tick(self) -> None:
+        """Let the groups' time pass, and end calls that waited too long."""
+        try:
+            while True:
+                await asyncio.sleep(TICK_S)
+                self._host.tick()
+                self._end_overdue(self._clock_ms())
+                self._wake.set()
+        finally:
+            self._wake.set()
+
+    def _end_overdue(self, now_ms: int) -> None:
+        # Ascending by due time, but for steps of the wall clock, which only delay an end.
+        for token, waiting in list(self._waiting.items()):
+            if waiting.due_ms > now_ms:
+                break
+            del self._waiting[token]
+            if not waiting.future.done():
+                waiting.future.set_exception(_timed_out(writes=waiting.writes))
+
+    def _give_up(self) -> None:
+        """Tell all who wait that the node failed."""
+        for waiting in self._waiting.values():
+            if not waiting.future.done():
+                waiting.future.set_exception(_failed(writes=waiting.writes))
+        self._waiting.clear()
+
+
+def _timed_out(*, writes: bool) -> WorkbenchError:
+    if writes:
+        return OutcomeUnknown(
+            f"the write was not committed within {ANSWER_TIMEOUT_MS} ms",
+            code="commit_timed_out",
+            hint="it may still take effect: look before repeating it",
+        )
+    return Unavailable(
+        f"the read was not answered within {ANSWER_TIMEOUT_MS} ms",
+        code="read_timed_out",
+        hint="try again; see the node's log",
+    )
+
+
+def _failed(*, writes: bool) -> WorkbenchError:
+    if writes:
+        return OutcomeUnknown(
+            "the node failed before it could answer",
+            code="node_failed",
+            hint="the write may have taken effect: look before repeating it",
+        )
+    return Unavailable("the node failed", code="node_failed", hint="see the node's log")

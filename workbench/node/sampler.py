@@ -1,0 +1,417 @@
+"""Load sampling: accesses in, closed load windows out. Pure: the caller brings the time.
+
+    count_reads ─┐   counts per key of the open window        close: each key into its bucket
+    count_writes ┴──▶ {b"a": 3, b"b": 1, …} ──advance(now)──▶ |  b1  |b2|   b3   | … ──▶ windows
+
+Every access is counted, none is drawn by lot: the sum over the buckets of a window is the number
+of accesses that were counted while it was open. Windows start at multiples of their length since
+the Unix epoch. In each of them every bucket of every route of a led group has a row, zeros
+included: a measured zero. A route that was there for part of a window (the first one after a
+start, the parent and the children of a split) has the sampled fraction as its `coverage`, and
+its counts as counted, never scaled.
+
+Buckets: a route starts with one. At the close of the first window with accesses its bounds are
+chosen from the keys that were seen (docs/adr/0008-buckets-of-the-node.md), and those accesses are
+already told by them: up to half the buckets from few accesses, all of them from enough. Later
+bounds are only added, where that doubles the buckets, and never moved: a split key that a plan
+took from them stays a bound. A child of a split has its parent's bounds inside its own span.
+
+Bounded: distinct keys and their bytes per window (beyond it a key's accesses go straight into
+their bucket), windows kept, rows kept. Not here: the clock, threads, hot keys, CPU time.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import deque
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Final
+
+from workbench.model.keys import KEY_BYTES_MAX, Span
+from workbench.model.node import ClosedWindow, LoadRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from workbench.model.routes import RouteDescriptor
+    from workbench.routing.table import RouteTable
+
+BUCKETS_PER_ROUTE: Final = 16
+WINDOWS_KEPT: Final = 1_440
+ROWS_KEPT: Final = 262_144
+KEYS_PER_WINDOW_MAX: Final = 65_536
+KEY_BYTES_PER_WINDOW_MAX: Final = 16 * 2**20
+# Fewer say too little of where the load lies to give all buckets away: half are kept for later.
+ACCESSES_PER_BUCKET_MIN: Final = 16
+# An advance that comes later than this many windows found the process asleep, not idle.
+WINDOWS_LATE_MAX: Final = 10
+
+# Reads, writes, read bytes, write bytes. A list, because it is changed on every access.
+_Counts = list[int]
+# A route, as long as it has the same keys on the same group.
+_Identity = tuple[int, int, Span]
+# A route's span, and what cuts it into buckets: ascending, strictly inside.
+_Bounds = tuple[Span, tuple[bytes, ...]]
+
+
+@dataclass(slots=True)
+class _Share:
+    """What one route carried in the open window.
+
+    Invariant: `len(counts) == len(cuts) + 1`, `cuts` ascending and strictly inside the span.
+    """
+
+    route: RouteDescriptor
+    cuts: tuple[bytes, ...]
+    sampled_from_us: int | None  # None: not led now
+    covered_us: int = 0
+    counts: list[_Counts] = field(default_factory=list)
+    folded: bool = False  # Whether some counts stand in `counts` already, told by `cuts`
+
+    def __post_init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Start with zeros."""
+        self.counts = [[0, 0, 0, 0] for _ in range(len(self.cuts) + 1)]
+        self.folded = False
+        self.covered_us = 0
+
+    def bucket(self, key: bytes) -> _Counts:
+        """Return the counts of the bucket that holds `key`."""
+        return self.counts[bisect_right(self.cuts, key)]
+
+    def stop(self, now_us: int) -> None:
+        """Add what was sampled until `now_us`."""
+        if self.sampled_from_us is not None:
+            self.covered_us += now_us - self.sampled_from_us
+            self.sampled_from_us = None
+
+
+class Sampler:
+    """Counts accesses of the routes that a node leads, window by window.
+
+    Args:
+        node: Its id.
+        window_ms: Length of a window, from 1.
+        buckets_per_route: Buckets that a route may have, from 1.
+        windows_kept: Closed windows that are kept.
+        rows_kept: Rows that they may hold together; the newest window is always kept.
+    """
+
+    def __init__(
+        self,
+        node: int,
+        *,
+        window_ms: int,
+        buckets_per_route: int = BUCKETS_PER_ROUTE,
+        windows_kept: int = WINDOWS_KEPT,
+        rows_kept: int = ROWS_KEPT,
+    ) -> None:
+        assert window_ms >= 1, window_ms
+        assert buckets_per_route >= 1, buckets_per_route
+        assert windows_kept >= 1, windows_kept
+        self._node = node
+        self._window_us = window_ms * 1_000
+        self._buckets_max = buckets_per_route
+        self._windows_kept = windows_kept
+        self._rows_kept = rows_kept
+        self._closed: deque[ClosedWindow] = deque()
+        self._rows = 0
+        self._open_us: int | None = None  # nominal start of the open window
+        self._seen_us = 0  # time never goes back: the highest that was given
+        self._version: int | None = None
+        self._led: frozenset[int] = frozenset()
+        self._shares: dict[_Identity, _Share] = {}
+        self._starts: list[bytes] = []  # of led routes, ascending
+        self._owners: list[_Share] = []  # their shares, in the same order
+        self._bounds: dict[int, _Bounds] = {}  # by id, of all routes that exist, led or not
+        self._keys: dict[bytes, _Counts] = {}  # each held by a share of `_owners`
+        self._key_bytes = 0
+        self._nowhere: _Counts = [0, 0, 0, 0]  # accesses of keys that no share owns
+
+    @property
+    def oldest_us(self) -> int | None:
+        """Start of the oldest window that is kept; None for none."""
+        return self._closed[0].start_us if self._closed else None
+
+    @property
+    def unrouted(self) -> int:
+        """Accesses ever counted whose key no led route held; they are in no window."""
+        return self._nowhere[0] + self._nowhere[1]
+
+    def windows(self, since_us: int) -> tuple[ClosedWindow, ...]:
+        """Return the kept windows that start at `since_us` or later, ascending."""
+        return tuple(window for window in self._closed if window.start_us >= since_us)
+
+    def count_reads(self, sized: Iterable[tuple[bytes, int]]) -> None:
+        """Count one read per pair of key and bytes."""
+        keys = self._keys
+        for key, size in sized:
+            counts = keys.get(key) or self._admit(key)
+            counts[0] += 1
+            counts[2] += size
+
+    def count_writes(self, sized: Iterable[tuple[bytes, int]]) -> None:
+        """Count one write per pair of key and bytes."""
+        keys = self._keys
+        for key, size in sized:
+            counts = keys.get(key) or self._admit(key)
+            counts[1] += 1
+            counts[3] += size
+
+    def set_routes(self, table: RouteTable, led: frozenset[int], now_us: int) -> None:
+        """Sample the routes of `table` on the groups `led` from `now_us` on.
+
+        What was counted before stays with the routes that there were. Cheap where neither the
+        table's version nor `led` changed.
+        """
+        if table.version == self._version and led == self._led:
+            return
+        self.advance(now_us)
+        wanted = {(r.route_id, r.group, r.span): r for r in table.routes if r.group in led}
+        gone = [share for share in self._owners if _identity(share.route) not in wanted]
+        self._retire(gone)
+        ids = {route.route_id for route in table.routes}
+        past = [bounds for known, bounds in self._bounds.items() if known not in ids]
+        self._bounds = {
+            route.route_id: self._bounds.get(route.route_id) or _inherited(route.span, past)
+            for route in table.routes
+        }
+        for identity, route in wanted.items():
+            share = self._shares.get(identity)
+            if share is None:
+                _, cuts = self._bounds[route.route_id]
+                self._shares[identity] = _Share(route, cuts, self._seen_us)
+            elif share.sampled_from_us is None:
+                share.sampled_from_us = self._seen_us
+        self._version, self._led = table.version, led
+        led_now = [share for share in self._shares.values() if share.sampled_from_us is not None]
+        self._owners = sorted(led_now, key=lambda share: share.route.span.start)
+        self._starts = [share.route.span.start for share in self._owners]
+
+    def advance(self, now_us: int) -> None:
+        """Close the windows that ended by `now_us`.
+
+        Windows without an access are closed too, up to WINDOWS_LATE_MAX at once. Beyond that
+        the process slept: the open window ends when it was last awake, and the time between
+        was not measured, so no window tells of it.
+        """
+        now_us = max(now_us, self._seen_us)
+        current_us = now_us // self._window_us * self._window_us
+        if self._open_us is None:
+            self._open_us = current_us
+        late = (current_us - self._open_us) // self._window_us
+        if late > WINDOWS_LATE_MAX:
+            self._close(self._open_us, self._seen_us, now_us)
+            self._open_us = current_us
+        else:
+            for _ in range(late):
+                end_us = self._open_us + self._window_us
+                self._close(self._open_us, end_us, end_us)
+                self._open_us = end_us
+        self._seen_us = now_us
+
+    def _admit(self, key: bytes) -> _Counts:
+        """Return where accesses of a key are counted that this window has not seen."""
+        share = self._owner(key)
+        if share is None:
+            return self._nowhere
+        room = KEY_BYTES_PER_WINDOW_MAX - self._key_bytes
+        if len(self._keys) < KEYS_PER_WINDOW_MAX and len(key) <= room:
+            self._key_bytes += len(key)
+            counts = self._keys[key] = [0, 0, 0, 0]
+            return counts
+        share.folded = True
+        return share.bucket(key)
+
+    def _owner(self, key: bytes) -> _Share | None:
+        place = bisect_right(self._starts, key) - 1
+        if place < 0:
+            return None
+        share = self._owners[place]
+        return share if key in share.route.span else None
+
+    def _retire(self, gone: Sequence[_Share]) -> None:
+        """Settle shares whose routes end now; their keys leave the open window's counts."""
+        if not gone:
+            return
+        mine = self._by_share()
+        for share in gone:
+            keys = mine.get(id(share), {})
+            for key in keys:
+                del self._keys[key]
+                self._key_bytes -= len(key)
+            self._settle(share, keys)
+            share.stop(self._seen_us)
+
+    def _by_share(self) -> dict[int, dict[bytes, _Counts]]:
+        """Return the open window's counts by the identity of the share that owns the key."""
+        owned: list[dict[bytes, _Counts]] = [{} for _ in self._owners]
+        starts = self._starts
+        for key, counts in self._keys.items():
+            owned[bisect_right(starts, key) - 1][key] = counts
+        return {id(share): mine for share, mine in zip(self._owners, owned, strict=True)}
+
+    def _settle(self, share: _Share, mine: Mapping[bytes, _Counts]) -> None:
+        """Put the counts of a share's keys into its buckets, after choosing finer ones."""
+        cuts = self._finer(share, mine)
+        if cuts != share.cuts and not share.folded:
+            share.cuts = cuts
+            share.counts = [[0, 0, 0, 0] for _ in range(len(cuts) + 1)]
+        # Once per key and window, while nothing else runs: written out, which halves its time.
+        buckets, bounds = share.counts, share.cuts
+        for key, (reads, writes, read_bytes, write_bytes) in mine.items():
+            bucket = buckets[bisect_right(bounds, key)]
+            bucket[0] += reads
+            bucket[1] += writes
+            bucket[2] += read_bytes
+            bucket[3] += write_bytes
+        share.folded = share.folded or bool(mine)
+        self._bounds[share.route.route_id] = share.route.span, cuts
+
+    def _finer(self, share: _Share, mine: Mapping[bytes, _Counts]) -> tuple[bytes, ...]:
+        _, cuts = self._bounds[share.route.route_id]
+        count, limit = len(cuts) + 1, self._buckets_max
+        if not mine or 2 * count > limit:
+            return cuts
+        accesses = {key: counts[0] + counts[1] for key, counts in mine.items()}
+        total = sum(accesses.values())
+        if total < ACCESSES_PER_BUCKET_MIN * limit:
+            if cuts:
+                return cuts
+            # A window with one bucket would forbid every cut to a plan that counts it in.
+            limit = min(limit // 2, total)
+        finer = refine(cuts, accesses, limit)
+        # Each time bounds are added, earlier windows tell less than later ones: few times, then.
+        return finer if len(finer) + 1 >= 2 * count else cuts
+
+    def _close(self, start_us: int, end_us: int, resume_us: int) -> None:
+        """Make a window of what was counted, sampled until `end_us`; go on at `resume_us`."""
+        mine = self._by_share()
+        rows: list[LoadRow] = []
+        for share in self._shares.values():
+            if share.sampled_from_us is not None:
+                self._settle(share, mine.get(id(share), {}))
+                share.stop(end_us)
+                share.sampled_from_us = resume_us
+            rows += _rows(share, self._window_us)
+        self._shares = {k: s for k, s in self._shares.items() if s.sampled_from_us is not None}
+        for share in self._shares.values():
+            _, share.cuts = self._bounds[share.route.route_id]
+            share.reset()
+        self._keys = {}
+        self._key_bytes = 0
+        rows.sort(key=lambda row: (row.bucket_start, row.route_id))
+        window = ClosedWindow(self._node, start_us, start_us + self._window_us, tuple(rows))
+        self._closed.append(window)
+        self._rows += len(rows)
+        while len(self._closed) > self._windows_kept or (
+            self._rows > self._rows_kept and len(self._closed) > 1
+        ):
+            self._rows -= len(self._closed.popleft().rows)
+
+
+def refine(
+    cuts: Sequence[bytes], accesses: Mapping[bytes, int], buckets_max: int
+) -> tuple[bytes, ...]:
+    """Return `cuts` and more, so that the parts of a span carry about equal weights.
+
+    A key weighs its share of the accesses plus an equal share per distinct key: hot keys get
+    buckets of their own, and cold regions still have some. A key that weighs more than
+    a bucket is parted from its neighbours, the heaviest first, as long as bounds are left; the
+    others go to the heaviest parts that remain.
+
+    Args:
+        cuts: Bounds that there are, ascending; all are kept.
+        accesses: Positive counts by key.
+        buckets_max: Parts that there may be.
+
+    Returns:
+        Ascending bounds, the new ones above the lowest key; fewer where there are few keys.
+    """
+    keys = sorted(accesses)
+    total = sum(accesses.values())
+    # Shares times total times the number of keys: whole numbers, so that all hosts agree.
+    weights = [accesses[key] * len(keys) + total for key in keys]
+    sums = [0, *accumulate(weights)]
+    chosen = {bisect_left(keys, cut): cut for cut in reversed(cuts)}
+    left = buckets_max - 1 - len(cuts)
+    heavy = [i for i, weight in enumerate(weights) if weight * buckets_max > sums[-1]]
+    for place in sorted(heavy, key=lambda i: (-weights[i], i)):
+        new = {place, place + 1} - chosen.keys() - {0, len(keys)}
+        if len(new) <= left:
+            left -= len(new)
+            chosen |= {i: keys[i] for i in new}
+            if place + 1 in new and len(keys[place]) < KEY_BYTES_MAX:
+                # Not the next key: one yet unseen may lie between, and is not the heavy one.
+                chosen[place + 1] = keys[place] + b"\0"
+    edges = sorted({0, len(keys), *chosen})
+    for low, high, parts in _portions(list(pairwise(edges)), sums, left):
+        chosen |= {i: keys[i] for i in _even(low, high, parts, sums)}
+    return tuple(sorted({*cuts, *chosen.values()}))
+
+
+def _portions(
+    stretches: Sequence[tuple[int, int]], sums: Sequence[int], more: int
+) -> list[tuple[int, int, int]]:
+    """Return stretches of keys with the parts of each: `more` in all go where they are heaviest."""
+    heap: list[tuple[float, int, int, int]]
+    heap = [(sums[low] - sums[high], low, high, 1) for low, high in stretches]
+    heapify(heap)
+    done = []
+    while heap and more:
+        _, low, high, parts = heappop(heap)
+        if parts == high - low:
+            done.append((low, high, parts))
+            continue
+        more -= 1
+        heappush(heap, ((sums[low] - sums[high]) / (parts + 1), low, high, parts + 1))
+    return done + [(low, high, parts) for _, low, high, parts in heap]
+
+
+def _even(low: int, high: int, parts: int, sums: Sequence[int]) -> list[int]:
+    """Return the places that cut keys `low` to `high` into at most `parts` of equal weight.
+
+    A key belongs to the part in which its middle lies.
+    """
+    base, weight = sums[low], sums[high] - sums[low]
+    owners = [(sums[i] + sums[i + 1] - 2 * base) * parts // (2 * weight) for i in range(low, high)]
+    return [low + i for i in range(1, len(owners)) if owners[i] != owners[i - 1]]
+
+
+def _inherited(span: Span, past: Iterable[_Bounds]) -> _Bounds:
+    """Return the bounds that a new route has from the routes that were in its place."""
+    cuts = {cut for before, inner in past for cut in (before.start, *inner, before.end or b"")}
+    return span, tuple(sorted(cut for cut in cuts if cut > span.start and cut in span))
+
+
+def _identity(route: RouteDescriptor) -> _Identity:
+    return route.route_id, route.group, route.span
+
+
+def _rows(share: _Share, window_us: int) -> list[LoadRow]:
+    if share.covered_us == 0 and not any(map(any, share.counts)):
+        return []
+    coverage = min(1.0, max(1, share.covered_us) / window_us)
+    span = share.route.span
+    starts: list[bytes] = [span.start, *share.cuts]
+    ends: list[bytes | None] = [*share.cuts, span.end]
+    return [
+        LoadRow(
+            share.route.route_id,
+            share.route.group,
+            bucket_start=start,
+            bucket_end=end,
+            reads=reads,
+            writes=writes,
+            read_bytes=read_bytes,
+            write_bytes=write_bytes,
+            coverage=coverage,
+        )
+        for start, end, (reads, writes, read_bytes, write_bytes) in zip(
+            starts, ends, share.counts, strict=True
+        )
+    ]

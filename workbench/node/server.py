@@ -1,0 +1,306 @@
+"""One node as a process: composed here from its parts, started, served and stopped.
+
+    config ──▶ directory (lock) ──▶ log ──▶ engine ──▶ Host ──▶ Runtime ──▶ services ──▶ port
+
+    SIGTERM, SIGINT ──▶ refuse new calls ──▶ answer what waits ──▶ flush ──▶ close ──▶ exit 0
+    failing disk, damaged state ──▶ event `failed`, last line on stderr ──▶ exit 1
+
+Everything is checked before the port is served: configuration, lock, identity, log, state, and
+that the port is free. Not here: what calls do (`node.services`), and turns (`node.runtime`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+import sys
+import traceback
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
+
+import grpc
+import grpc.aio
+
+from workbench._version import __version__
+from workbench.errors import AlreadyExists, Unavailable, WorkbenchError
+from workbench.host.host import Group, Host
+from workbench.node import wire
+from workbench.node.config import check_address, read_config
+from workbench.node.directory import Identity, NodeDirectory
+from workbench.node.engine import RocksEngine
+from workbench.node.events import Events
+from workbench.node.forwarding import FORWARD_TIMEOUT_S, Peers
+from workbench.node.known_routes import KnownRoutes
+from workbench.node.log import SegmentLog
+from workbench.node.runtime import Runtime, wall_ms
+from workbench.node.sampler import Sampler
+from workbench.node.services.calls import Desk, stream, unary
+from workbench.node.services.distribution import Distribution
+from workbench.node.services.kv import Kv
+from workbench.node.services.observing import Observing
+from workbench.node.services.rawkv import RawKv
+from workbench.ports.consensus import HardState
+from workbench.ports.storage import GroupLog
+from workbench.raft.single import SingleVoter
+from workbench.replica.commands import Bootstrap, OwnedSpan
+from workbench.replica.replica import Replica
+from workbench.routing.rules import CATALOG_GROUP
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from workbench.node.config import NodeConfig
+
+# How long answers under way may take once the node stops; forwarded ones take the longest.
+GRACE_S: Final = FORWARD_TIMEOUT_S + 1.0
+# gRPC cancels calls that it has received and not handed out when it stops, and their callers
+# cannot know that nothing was done. So calls are refused one by one until none came for a while.
+QUIET_S: Final = 0.05
+QUIET_ROUNDS_MAX: Final = 20
+# Groups that cannot serve yet (a clock set back) keep nobody else waiting longer than this.
+SERVING_TIMEOUT_S: Final = 5.0
+SAMPLE_S: Final = 0.1
+_EMPTY_LOG: Final = GroupLog(HardState(), 1, 0, 0, ())
+
+
+def serve(config_path: Path) -> int:
+    """Run a node until it is told to stop, and return the exit status: 0, or 1 for a failure.
+
+    What went wrong is the last line on stderr.
+    """
+    try:
+        config = read_config(config_path)
+    except WorkbenchError as error:
+        _say(error)
+        return 1
+    events = Events(config.node, sys.stderr, lambda: wall_ms() * 1_000)
+    try:
+        asyncio.run(_serve(config, events))
+    except WorkbenchError as error:
+        events.tell("failed", code=error.code, error=error.message, hint=error.hint)
+        _say(error)
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last boundary: a bug of ours ends the process
+        trace = "".join(traceback.format_exception(error))
+        events.tell("failed", code="node_bug", error=str(error), trace=trace)
+        sys.stderr.write(f"error: the node failed: {type(error).__name__}: {error}\n")
+        return 1
+    return 0
+
+
+async def _serve(config: NodeConfig, events: Events) -> None:
+    """Open everything, serve until a signal or a failure, and close everything."""
+    events.tell("starting", version=__version__, pid=os.getpid(), dir=str(config.dir))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    with ExitStack() as opened:
+        directory = opened.enter_context(
+            NodeDirectory.open(config.dir, Identity(config.cluster_id, config.node))
+        )
+        server = grpc.aio.server(options=wire.SERVER_OPTIONS)
+        _bind(server, config.listen)
+        runtime = _open_runtime(config, directory)
+        opened.callback(runtime.close)
+        peers = Peers(config.members, config.node)
+        sampler = Sampler(config.node, window_ms=config.window_ms, buckets_per_route=config.buckets)
+        routes = KnownRoutes(config, runtime, peers, sampler, events)
+        desk = Desk(config, runtime, peers, routes, sampler, events)
+        _register(server, desk)
+        try:
+            await _run(server, desk, stop)
+        finally:
+            await peers.close()
+    events.tell("stopped")
+
+
+async def _run(server: grpc.aio.Server, desk: Desk, stop: asyncio.Event) -> None:
+    """Take turns and serve until `stop` is set; raises what ended the turns before."""
+    turns = asyncio.create_task(desk.runtime.run())
+    stopping = asyncio.create_task(stop.wait())
+    background = [
+        asyncio.create_task(desk.routes.follow()),
+        asyncio.create_task(_sample(desk)),
+    ]
+    try:
+        waiting = await _until_serving(desk, turns, stopping)
+        await server.start()
+        desk.events.tell(
+            "serving",
+            address=desk.config.listen,
+            groups=list(desk.config.groups),
+            not_serving=waiting,
+        )
+        await asyncio.wait({turns, stopping, *background}, return_when=asyncio.FIRST_COMPLETED)
+        for loop in background:
+            if loop.done():
+                loop.result()
+        if not turns.done():
+            desk.events.tell("stopping")
+            desk.runtime.stop()
+        await turns
+        await _until_quiet(desk.runtime)
+    finally:
+        for task in (stopping, *background):
+            task.cancel()
+        await asyncio.gather(stopping, *background, return_exceptions=True)
+        # A turn under way is never cut in two: its replies depend on a sync that may have begun.
+        desk.runtime.stop()
+        with contextlib.suppress(BaseException):
+            await turns
+        await server.stop(GRACE_S)
+
+
+async def _until_serving(
+    desk: Desk, turns: asyncio.Task[None], stopping: asyncio.Task[bool]
+) -> list[int]:
+    """Wait until all groups serve, but not for ever; return those that do not."""
+
+    async def wait() -> None:
+        while _not_serving(desk):
+            await desk.runtime.turned()
+
+    ready = asyncio.create_task(wait())
+    await asyncio.wait(
+        {ready, turns, stopping}, timeout=SERVING_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
+    )
+    ready.cancel()
+    if turns.done():
+        turns.result()
+    desk.routes.take_applied()
+    return _not_serving(desk)
+
+
+async def _until_quiet(runtime: Runtime) -> None:
+    """Refuse calls until none comes any more, but not for ever."""
+    for _ in range(QUIET_ROUNDS_MAX):
+        refused = runtime.refused
+        await asyncio.sleep(QUIET_S)
+        if runtime.refused == refused:
+            return
+
+
+def _not_serving(desk: Desk) -> list[int]:
+    return [group for group in desk.config.groups if not desk.runtime.status(group).serving]
+
+
+async def _sample(desk: Desk) -> None:
+    """Close load windows as time passes, until cancelled."""
+    while True:
+        desk.routes.take_applied()
+        desk.sampler.advance(desk.runtime.now_us())
+        await asyncio.sleep(SAMPLE_S)
+
+
+def _open_runtime(config: NodeConfig, directory: NodeDirectory) -> Runtime:
+    """Open log and engine, and put the groups of this node on top of them."""
+    log = SegmentLog(directory.log)
+    try:
+        engine = RocksEngine(directory.engine)
+    except BaseException:
+        log.close()
+        raise
+    try:
+        found = log.groups()
+        groups = {}
+        for group in config.groups:
+            replica = Replica(group, engine, is_catalog=group == CATALOG_GROUP)
+            kept = found.get(group, _EMPTY_LOG)
+            consensus = SingleVoter(config.node, kept, replica.applied_index)
+            groups[group] = Group(consensus, replica, _bootstrap(config, group))
+        return Runtime(Host(groups), log, engine)
+    except BaseException:
+        log.close()
+        engine.close()
+        raise
+
+
+def _bootstrap(config: NodeConfig, group: int) -> Bootstrap:
+    """Return the first records of a group, from the configured routes."""
+    spans = tuple(
+        OwnedSpan(route.span, route.route_id) for route in config.routes if route.group == group
+    )
+    return Bootstrap(spans, config.routes if group == CATALOG_GROUP else ())
+
+
+def _bind(server: grpc.aio.Server, address: str) -> None:
+    """Take the port.
+
+    Raises:
+        AlreadyExists: `port_in_use`.
+        Unavailable: `address_refused`, for all else that the system has against it.
+    """
+    try:
+        _probe(address)
+        server.add_insecure_port(address)
+    except (OSError, RuntimeError) as error:
+        # gRPC's own error is a RuntimeError without a reason; the probe found none just before.
+        if isinstance(error, OSError) and error.errno != errno.EADDRINUSE:
+            raise Unavailable(
+                f"cannot listen on {address}: {error.strerror or error}",
+                code="address_refused",
+                hint="configure another address",
+                retryable=False,
+            ) from error
+        raise AlreadyExists(
+            f"cannot listen on {address}: the port is in use",
+            code="port_in_use",
+            hint="stop the program that listens there, or configure another port",
+        ) from error
+
+
+def _probe(address: str) -> None:
+    """Bind to every address that a name stands for, and let go again; OSError where one fails.
+
+    gRPC is content with one of them, and so would share `localhost` with another program.
+    """
+    host, port = check_address(address, "listen")
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    missing: OSError | None = None
+    bound = 0
+    for family, kind, protocol, _, where in found:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(where)
+                bound += 1
+        except OSError as error:
+            # A machine without IPv6 still has a name for it.
+            if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+                raise
+            missing = error
+    if missing is not None and not bound:
+        raise missing
+
+
+def _register(server: grpc.aio.Server, desk: Desk) -> None:
+    """Add all services."""
+    observing = Observing(desk)
+    services: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
+    for handlers in (
+        Distribution(desk).handlers(),
+        RawKv(desk).handlers(),
+        Kv(desk).handlers(),
+        observing.handlers(),
+    ):
+        for method, handle in handlers.items():
+            _, service, name = method.split("/")
+            services.setdefault(service, {})[name] = unary(desk, method, handle)
+    for method, handle_stream in observing.stream_handlers().items():
+        _, service, name = method.split("/")
+        services.setdefault(service, {})[name] = stream(desk, method, handle_stream)
+    server.add_generic_rpc_handlers(
+        tuple(
+            grpc.method_handlers_generic_handler(service, methods)
+            for service, methods in services.items()
+        )
+    )
+
+
+def _say(error: WorkbenchError) -> None:
+    sys.stderr.write(f"error: {error}\n")
