@@ -214,3 +214,8 @@ def progress_bar() -> Iterator[Progress]:
         yield show
     finally:
         bar.stop()
+
+
+def splits_text(number: int) -> str:
+    """Return so many splits in words."""
+    return "1 split" if number == 1 else f"{number} splits"

@@ -261,7 +261,7 @@ def _shared_fields(answer: DemoAnswer | LiveDemoAnswer) -> dict[str, Any]:
 
 
 def _print_live(answer: LiveDemoAnswer, options: Any) -> None:
-    from workbench.cli.plan import print_verification
+    from workbench.cli.verify import print_verification
 
     played, checked = answer.played, answer.checked
     click.echo(f"trace     {answer.trace}, made in {played.seconds:.0f} s")
@@ -292,7 +292,7 @@ def _print_live(answer: LiveDemoAnswer, options: Any) -> None:
 
 
 def _print_offline(answer: DemoAnswer) -> None:
-    from workbench.cli.plan import print_verification
+    from workbench.cli.verify import print_verification
 
     click.echo(f"trace     {answer.trace}: {answer.collected.accesses:,} accesses")
     _print_look(answer.hot, "the first half")

@@ -1,9 +1,9 @@
-"""`workbench plan`, `approve` and `verify`: propose, decide, check."""
+"""`workbench plan`: propose splits."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -11,12 +11,11 @@ from workbench.cli.common import (
     Fraction,
     catalog_option,
     cluster_option,
-    emit,
     json_option,
     percent,
     print_table,
     progress_bar,
-    span_json,
+    splits_text,
     warn,
     window_options,
 )
@@ -25,21 +24,12 @@ from workbench.model.keys import printable_key
 from workbench.model.plan import Limits, plan_to_json
 from workbench.model.times import rfc3339
 from workbench.planner.detect import Rule
-from workbench.planner.replay import Outcome
 from workbench.planner.words import backtest_sentence, declined_by_reason, heavy_sentence
 
 if TYPE_CHECKING:
-    from workbench.catalog.catalog import Catalog
     from workbench.model.plan import Plan
-    from workbench.session.approval import Approval
-    from workbench.session.verify import VerifyAnswer
 
 EXIT_PROPOSALS: Final = 3
-OUTCOMES: Final = {
-    Outcome.HELD: "the forecast held",
-    Outcome.SHORT: "better, but short of the forecast",
-    Outcome.FAILED: "the plan did not help on this load",
-}
 SPLITS_MAX: Final = 100_000
 DECLINED_MAX: Final = 10
 PARETO_SHOWN: Final = 12
@@ -197,7 +187,7 @@ def print_plan(proposal: Plan) -> None:
         return
     verb = "takes" if len(proposal.actions) == 1 else "take"
     click.echo(
-        f"{_splits(len(proposal.actions))} {verb} the hottest route from "
+        f"{splits_text(len(proposal.actions))} {verb} the hottest route from "
         f"{percent(proposal.max_share_before)} to {percent(proposal.max_share_after)} of the load"
     )
     total = proposal.total_load
@@ -261,261 +251,5 @@ def _print_declined(proposal: Plan) -> None:
         click.echo(f"  … {len(reasons) - DECLINED_MAX} more reasons with --json")
 
 
-def _splits(number: int) -> str:
-    return "1 split" if number == 1 else f"{number} splits"
-
-
 def _window(proposal: Plan) -> str:
     return f"load of {rfc3339(proposal.since)} to {rfc3339(proposal.until)}"
-
-
-@click.command()
-@click.argument("plan_reference", metavar="PLAN")
-@click.argument("actions", nargs=-1, metavar="[ACTION]...")
-@catalog_option
-@click.option("--by", metavar="NAME", envvar="WORKBENCH_USER", help="Who decides; default: you.")
-@click.option("--withdraw", is_flag=True, help="Take an approval back.")
-@click.option(
-    "--policy",
-    "policy_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Approve unattended where PLAN keeps this policy's limits (docs/approvals.md).",
-)
-@click.option("--dry-run", is_flag=True, help="With --policy: say what it would do.")
-@json_option
-def approve(
-    plan_reference: str,
-    actions: tuple[str, ...],
-    catalog_url: str,
-    by: str | None,
-    withdraw: bool,
-    policy_file: Path | None,
-    dry_run: bool,
-    as_json: bool,
-) -> int:
-    """Approve the ACTIONs of PLAN, all where none is named; recorded with who, when and the hash.
-
-    With --policy a plan is approved as a whole or not at all; the exit status is 1 where it
-    breaks a limit.
-
-    \b
-    Examples:
-      workbench approve 3f2a90c1
-      workbench approve plan.json split-001 split-002 --by anna
-      workbench approve 3f2a90c1 --withdraw
-      workbench approve 3f2a90c1 --policy nightly.toml --dry-run
-    """
-    from workbench.session.approval import approve as run
-    from workbench.session.approval import user
-    from workbench.session.plans import resolve_plan
-    from workbench.session.wiring import open_catalog, user_name
-
-    if policy_file is not None and (actions or withdraw):
-        raise click.UsageError("--policy decides on the whole plan: name no ACTION, no --withdraw")
-    if dry_run and policy_file is None:
-        raise click.UsageError("--dry-run goes with --policy")
-    catalog = open_catalog(catalog_url)
-    found = resolve_plan(catalog, plan_reference)
-    if policy_file is not None:
-        return _approve_by_policy(catalog, found, policy_file, dry_run=dry_run, as_json=as_json)
-    approver = user(user_name() if by is None else by)
-    decision = run(catalog, found, actions, approver=approver, withdraw=withdraw)
-    if as_json:
-        emit("approve", approval_fields(decision))
-        return 0
-    if not decision.changed:
-        state = "none of them was approved" if withdraw else "all of them were approved before"
-        click.echo(f"nothing changed: {state}")
-    else:
-        verb = "withdrawn from" if withdraw else "approved of"
-        names = ", ".join(decision.changed)
-        click.echo(f"{verb} plan {decision.plan_id} by {decision.by}: {names}")
-    click.echo(f"approved now: {', '.join(decision.approved) or 'nothing'}")
-    return 0
-
-
-def _approve_by_policy(
-    catalog: Catalog, found: Plan, path: Path, *, dry_run: bool, as_json: bool
-) -> int:
-    """Let a policy decide, and say what it said."""
-    from workbench.session.approval import approve_by_policy
-    from workbench.session.policies import read_policy
-
-    policy = read_policy(path)
-    decision = approve_by_policy(catalog, found, policy, dry_run=dry_run)
-    approval = decision.approval
-    if as_json:
-        fields = {
-            "plan_id": found.plan_id,
-            "content_hash": found.content_hash,
-            "approved": list(approval.approved) if approval else [],
-            "by": f"policy:{policy.name}",
-            "at": rfc3339(approval.at) if approval else None,
-            "policy_sha256": policy.sha256,
-            "dry_run": dry_run,
-            "would_approve": [] if decision.broken else list(decision.actions),
-            "broken": list(decision.broken),
-        }
-        emit("approve", fields)
-    elif decision.broken:
-        click.echo(f"policy {policy.name} does not approve plan {found.plan_id}:")
-        for sentence in decision.broken:
-            click.echo(f"  {sentence}")
-    else:
-        verb = "would approve" if dry_run else "approved"
-        click.echo(
-            f"policy {policy.name} {verb} {len(decision.actions)} actions of plan {found.plan_id}"
-        )
-    return 1 if decision.broken else 0
-
-
-def approval_fields(decision: Approval) -> dict[str, Any]:
-    """Return the JSON of `workbench approve`."""
-    return {
-        "plan_id": decision.plan_id,
-        "content_hash": decision.content_hash,
-        "approved": list(decision.approved),
-        "changed": list(decision.changed),
-        "by": decision.by,
-        "at": rfc3339(decision.at),
-    }
-
-
-on_option = click.option(
-    "--on", "later", metavar="CLUSTER", help="Replay this later collection of the same cluster."
-)
-
-
-@click.command()
-@click.argument("plan_reference", metavar="PLAN")
-@catalog_option
-@on_option
-@window_options
-@json_option
-def verify(
-    plan_reference: str,
-    catalog_url: str,
-    later: str | None,
-    since: str | None,
-    until: str | None,
-    as_json: bool,
-) -> int:
-    """Replay the load that came after PLAN's window on its routes, and compare with the forecast.
-
-    What came later may be the rest of the same collection, or one of its own under another
-    name (--on). Also checks the plan's numbers and proof against the load from which it was
-    made; where they do not hold, the exit status is 1. Of a plan that was applied, measured load
-    counts from the first whole window after that.
-
-    \b
-    Examples:
-      workbench verify 3f2a90c1
-      workbench verify plan.json --since 75% --json
-      workbench collect trace:tuesday.csv --cluster prod-tuesday
-      workbench verify 3f2a90c1 --on prod-tuesday
-    """
-    from workbench.session.cluster import open_cluster
-    from workbench.session.plans import resolve_plan
-    from workbench.session.receipts import applied_at, wholly_applied
-    from workbench.session.verify import verify_plan
-    from workbench.session.wiring import open_catalog
-
-    catalog = open_catalog(catalog_url)
-    found = resolve_plan(catalog, plan_reference)
-    with progress_bar() as progress:
-        progress("replaying", 0, None)
-        view = open_cluster(catalog, found.cluster)
-        after = None if later is None else open_cluster(catalog, later)
-        answer = verify_plan(
-            view,
-            found,
-            since=since,
-            until=until,
-            later=after,
-            applied_at=applied_at(catalog, found),
-            wholly_applied=wholly_applied(catalog, found),
-        )
-    for warning in answer.warnings:
-        warn(warning)
-    if as_json:
-        emit("verify", verify_fields(answer))
-    else:
-        print_verification(answer)
-    return 1 if answer.false_claims else 0
-
-
-def verify_fields(answer: VerifyAnswer) -> dict[str, Any]:
-    """Return the JSON of `workbench verify`."""
-    proposal, replayed = answer.plan, answer.replayed
-    totals = replayed.after.totals
-    total = int(totals.sum())
-    return {
-        "plan_id": proposal.plan_id,
-        "forecast": {
-            "max_share_before": proposal.max_share_before,
-            "max_share_after": proposal.max_share_after,
-        },
-        "actual": {
-            "window": {"from": rfc3339(replayed.since), "to": rfc3339(replayed.until)},
-            "events": replayed.events,
-            "total_load": total,
-            "unrouted_load": replayed.after.unrouted,
-            "routes_after": [
-                {**span_json(span), "load": int(load), "share": int(load) / total if total else 0.0}
-                for span, load in zip(replayed.after.spans, totals, strict=True)
-            ],
-        },
-        "max_share_before": replayed.before.max_share,
-        "max_share_after": replayed.after.max_share,
-        "outcome": None if answer.false_claims else replayed.outcome.value,
-        "drift": {"distance": replayed.drift, "drifted": replayed.drifted},
-        "false_claims": list(answer.false_claims),
-        "applied_at": None if answer.applied_at is None else rfc3339(answer.applied_at),
-        "warnings": list(answer.warnings),
-    }
-
-
-def print_verification(answer: VerifyAnswer) -> None:
-    """Print forecast and outcome for a human."""
-    proposal, replayed = answer.plan, answer.replayed
-    if answer.false_claims:
-        click.echo(
-            f"the load in the catalog is not what plan {proposal.plan_id} was made from: "
-            f"{answer.false_claims[0]}; plan again"
-        )
-        return
-    print_shares(answer)
-    outcome = OUTCOMES[replayed.outcome] if proposal.actions else "nothing was proposed"
-    click.echo(
-        f"{outcome}; {percent(replayed.drift)} of the load came on other "
-        f"routes than forecast{', plan again on newer load' if replayed.drifted else ''}"
-    )
-    kind = "accesses" if proposal.atom_kind == "key" else "buckets"
-    window = f"{rfc3339(replayed.since)} to {rfc3339(replayed.until)}"
-    click.echo(f"replayed: {replayed.events:,} {kind}, {window}")
-    if answer.applied_at is not None:
-        click.echo(f"applied: {rfc3339(answer.applied_at)}")
-    click.echo(f"the proof of plan {proposal.plan_id} holds")
-
-
-def print_shares(answer: VerifyAnswer) -> None:
-    """Print the hottest route's share: before, forecast, after."""
-    proposal, replayed = answer.plan, answer.replayed
-    splits = len(proposal.actions)
-    print_table(
-        "The hottest route's share of the load",
-        [("", "left"), ("before", "right"), (f"after {_splits(splits)}", "right")],
-        [
-            [
-                "forecast, from the load that was planned on",
-                percent(proposal.max_share_before),
-                percent(proposal.max_share_after),
-            ],
-            [
-                "replayed, on the load that came next",
-                percent(replayed.before.max_share),
-                percent(replayed.after.max_share),
-            ],
-        ],
-    )

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from workbench.cli.common import catalog_option, emit, json_option, progress_bar
-from workbench.cli.plan import on_option
+from workbench.cli.verify import on_option
 
 
 @click.command()
