@@ -27,6 +27,7 @@ T0 = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 SINCE, UNTIL = T0 + 10 * SECOND, T0 + 50 * SECOND
 KEYS = st.sampled_from([b"", b"a", b"a\0", b"b", b"\xff\xff", b"m"])
+ENDS = {b"": b"a", b"a": b"a\0", b"a\0": b"b", b"b": b"m", b"m": b"\xff\xff", b"\xff\xff": None}
 COUNTS = st.one_of(st.none(), st.integers(0, 1_000))
 
 accesses = st.lists(
@@ -65,6 +66,7 @@ def load_table(rows: list[dict[str, Any]]) -> pa.Table:
             **{name: value for name, value in row.items() if name != "window"},
             "cluster": "c",
             "group": 1,
+            "bucket_end": ENDS[row["bucket_start"]],
             "window_start": T0 + row["window"] * MINUTE,
             "window_end": T0 + (row["window"] + 1) * MINUTE,
         }

@@ -186,7 +186,8 @@ class Catalog:
             InvalidInput: A name or table that cannot be stored; a name twice.
             FingerprintConflict: A dataset has columns of other names, types or nullability;
                 nothing was changed.
-            Conflict: `dataset_exists`, for a `create` of a name that holds something else.
+            Conflict: `dataset_exists`, for a `create` of a name that holds something else;
+                `dataset_changed`, for an `append` that expects another number of rows.
             Unavailable: `catalog_busy`, `upload_failed`.
             OutcomeUnknown: `commit_outcome_unknown`.
             Storage: The store refused, as for a full disk.

@@ -75,11 +75,14 @@ class Change:
         registration: What shall hold.
         append: Adds the objects to the registered ones.
         create: The name must be free, or hold the very same; checked again at every rebase.
+        expected_rows: The row count that must be registered, 0 where absent; None means any.
+            Checked again at every rebase.
     """
 
     registration: Registration
     append: bool = False
     create: bool = False
+    expected_rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +121,13 @@ def plan(state: State, changes: Sequence[Change], now: datetime) -> Batch:
 
     Raises:
         FingerprintConflict: For the first change whose dataset has another fingerprint.
-        Conflict: `dataset_exists` for the first `create` whose name holds something else.
+        Conflict: `dataset_exists` for the first `create` whose name holds something else,
+            `dataset_changed` for the first change that expects another row count.
     """
     entries, answers = [], []
     for change in changes:
         registered = state.manifests.get(change.registration.name)
+        _check_expected(registered, change)
         wanted = _merge(registered, change)
         if registered is not None and _holds(registered, wanted):
             answers.append(Registered(_copy(registered), existing=True, written=False))
@@ -137,6 +142,19 @@ def plan(state: State, changes: Sequence[Change], now: datetime) -> Batch:
         entries.append(Entry("put", manifest))
         answers.append(Registered(_copy(manifest), existing=registered is not None, written=True))
     return Batch(tuple(entries), tuple(answers))
+
+
+def _check_expected(registered: Manifest | None, change: Change) -> None:
+    """Raise Conflict where the registered rows are not those that the change builds on."""
+    rows = 0 if registered is None else registered.row_count
+    if change.expected_rows is None or change.expected_rows == rows:
+        return
+    raise Conflict(
+        f"dataset {change.registration.name!r} has {'uncounted' if rows is None else rows} rows, "
+        f"not the {change.expected_rows} that this append builds on",
+        code="dataset_changed",
+        hint="another writer was first: read the dataset again, then decide what to append",
+    )
 
 
 def _apply(manifests: dict[str, Manifest], entry: Entry, key: str) -> None:

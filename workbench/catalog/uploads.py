@@ -94,8 +94,12 @@ class Uploads:
             row_count=write.table.num_rows,
             properties=dict(write.properties),
         )
-        mode = write.mode
-        return Change(registration, append=mode == "append", create=mode == "create")
+        return Change(
+            registration,
+            append=write.mode == "append",
+            create=write.mode == "create",
+            expected_rows=write.expected_rows,
+        )
 
     def _referred(self, batch: Batch) -> list[str]:
         refs = (ref for entry in batch.entries for ref in entry.manifest.objects)
@@ -125,6 +129,12 @@ def _check_write(write: Write) -> None:
             f"dataset {write.name!r}: unknown mode {write.mode!r}",
             code="write_mode_unknown",
             hint="use 'replace', 'append' or 'create'",
+        )
+    if write.expected_rows is not None and (write.mode != "append" or write.expected_rows < 0):
+        raise InvalidArgument(
+            f"dataset {write.name!r}: {write.expected_rows} expected rows with mode {write.mode!r}",
+            code="expected_rows_invalid",
+            hint="give zero or more, and only with 'append'",
         )
     check_properties(write.name, "property", write.properties)
     check_properties(write.name, "Parquet metadata", write.parquet_metadata)

@@ -55,6 +55,9 @@ class Write:
             lays the new properties over the old ones. `create` needs a free name, or one that
             holds the very same.
         properties: What was assumed when the data were made.
+        expected_rows: Only for `append`: how many rows must be registered when the record is
+            written, 0 for an absent dataset; None means any. Another count is a Conflict, so
+            that rows which were chosen by looking at the others are never added twice.
         parquet_metadata: Goes into the schema metadata of the data files.
     """
 
@@ -63,6 +66,7 @@ class Write:
     mode: Literal["replace", "append", "create"] = "replace"
     properties: Mapping[str, str] = field(default_factory=dict)
     parquet_metadata: Mapping[str, str] = field(default_factory=dict)
+    expected_rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

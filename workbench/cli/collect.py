@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from workbench.cli.common import (
     Duration,
@@ -20,9 +22,27 @@ from workbench.errors import InvalidArgument
 from workbench.model.times import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from workbench.session.collect import Collected, CollectOptions
+    from workbench.errors import WorkbenchError
+    from workbench.session.collect import Collected, CollectedDataset, CollectOptions
+    from workbench.session.collect_live import LiveCollected, LiveOptions
+
+_LIVE_ONLY: Final = frozenset({"every_ms", "times", "for_ms"})
+_TRACE_ONLY: Final = frozenset(
+    {
+        "routes",
+        "trace_format",
+        "columns",
+        "key_encoding",
+        "time_unit",
+        "rate",
+        "speedup",
+        "sort",
+        "window_ms",
+        "buckets",
+    }
+)
 
 
 def trace_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -111,7 +131,11 @@ def collect_options(given: dict[str, Any], *, cluster: str | None, routes: str) 
 @click.command()
 @click.argument("source")
 @catalog_option
-@click.option("--cluster", metavar="NAME", help="Name to keep it under; default from the file.")
+@click.option(
+    "--cluster",
+    metavar="NAME",
+    help="Name to keep it under; default from the file or host, `local` for this machine.",
+)
 @click.option(
     "--routes",
     default="1",
@@ -120,16 +144,25 @@ def collect_options(given: dict[str, Any], *, cluster: str | None, routes: str) 
     help="Routes that the trace starts with: N even ones, or those of file:ROUTES.json.",
 )
 @click.option("--replace", is_flag=True, help="Replace another collection of the same name.")
+@click.option(
+    "--every", "every_ms", type=Duration(), help="Collect from a cluster again and again."
+)
+@click.option("--times", type=click.IntRange(1), help="With --every: end after so many rounds.")
+@click.option("--for", "for_ms", type=Duration(), help="With --every: end after so long.")
 @trace_options
 @json_option
-def collect(
-    source: str, catalog_url: str, cluster: str | None, routes: str, as_json: bool, **given: Any
-) -> None:
+@click.pass_context
+def collect(ctx: click.Context, /, source: str, as_json: bool, **given: Any) -> None:
     """Read routes and load from SOURCE into the catalog; creates it where there is none.
 
     SOURCE is trace:FILE: CloudPhysics CSV, CSV with a header, Parquet, ARC .lis, or .trace of
     4-byte numbers, also compressed with zstd, gzip or xz. Columns are time, key, and optionally
     op (read, write) and size.
+
+    Or SOURCE is the URL of a running cluster, as node://HOST:PORT: what is new of its load windows
+    and routes is added to what was collected before. With --every that is done until Ctrl-C, or
+    as long as --times and --for say; a cluster that does not answer is tried again. With --json
+    each round is then one line.
 
     \b
     Examples:
@@ -137,12 +170,44 @@ def collect(
       workbench collect trace:requests.csv --columns key=path,time=ts --time-unit ms
       workbench collect trace:requests.parquet --routes file:routes.json --json
       workbench collect trace:arc-P3.lis.zst --rate 1000
+      workbench collect node://127.0.0.1:7001
+      workbench collect node://127.0.0.1:7001 --every 60s --for 1h
     """
+    from workbench.session.wiring import has_connector
+
+    live = not source.startswith("trace:") and has_connector(source)
+    _check_options(ctx, live=live)
+    if live:
+        _collect_live(source, as_json, given)
+    else:
+        _collect_trace(source, as_json, given)
+
+
+def _check_options(ctx: click.Context, *, live: bool) -> None:
+    """Raise InvalidArgument for options that the other kind of source has."""
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        is_set = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if is_set and name in (_TRACE_ONLY if live else _LIVE_ONLY):
+            raise InvalidArgument(
+                f"{parameter.opts[0]} says nothing of this source",
+                code="option_not_for_source",
+                hint="it is for a trace" if live else "it is for a running cluster",
+            )
+    if live and ctx.params["every_ms"] is None and (ctx.params["times"] or ctx.params["for_ms"]):
+        raise InvalidArgument(
+            "--times and --for say nothing without --every",
+            code="option_without_every",
+            hint="add --every 60s",
+        )
+
+
+def _collect_trace(source: str, as_json: bool, given: dict[str, Any]) -> None:
     from workbench.session.collect import collect as run
 
-    options = collect_options(given, cluster=cluster, routes=routes)
+    options = collect_options(given, cluster=given["cluster"], routes=given["routes"])
     with progress_bar() as progress:
-        answer = run(source, catalog_url, options, progress)
+        answer = run(source, given["catalog_url"], options, progress)
     for warning in answer.warnings:
         warn(warning)
     if as_json:
@@ -153,26 +218,118 @@ def collect(
         f"{state} {answer.accesses:,} accesses of cluster {answer.cluster}, "
         f"{rfc3339(answer.since)} to {rfc3339(answer.until)}, {answer.routes} routes"
     )
+    _print_datasets(answer.datasets)
+
+
+def _collect_live(source: str, as_json: bool, given: dict[str, Any]) -> None:
+    from workbench.session.collect_live import LiveOptions, collect_live
+
+    options = LiveOptions(cluster=given["cluster"], replace=given["replace"])
+    if given["every_ms"] is not None:
+        _follow(source, options, as_json, given)
+        return
+    with progress_bar() as progress:
+        answer = collect_live(source, given["catalog_url"], options, progress)
+    for warning in answer.warnings:
+        warn(warning)
+    if as_json:
+        emit("collect", _live_fields(answer))
+        return
+    click.echo(_round_line(answer))
+    _print_datasets(answer.datasets)
+
+
+def _follow(source: str, options: LiveOptions, as_json: bool, given: dict[str, Any]) -> None:
+    """Collect again and again; one line per round, and a summary on stderr however it ends."""
+    from workbench.session.collect_live import LiveCollected, Rounds, follow
+
+    rounds = Rounds(
+        every_s=given["every_ms"] / 1_000,
+        rounds_max=given["times"],
+        duration_s=given["for_ms"] / 1_000 if given["for_ms"] else None,
+    )
+    done = windows = failed = 0
+    failure: WorkbenchError | None = None
+    try:
+        for answer in follow(source, given["catalog_url"], options, rounds):
+            if not isinstance(answer, LiveCollected):
+                failed, failure = failed + 1, answer
+                warn(f"not collected: {answer}")
+                continue
+            done, windows = done + 1, windows + answer.new_windows
+            for warning in answer.warnings:
+                warn(warning)
+            line = {"schema": "workbench.collect/1", **_live_fields(answer)}
+            click.echo(json.dumps(line) if as_json else _round_line(answer))
+    finally:
+        without = f", {failed} without an answer" if failed else ""
+        click.echo(f"collected {windows:,} windows in {done:,} rounds{without}", err=True)
+    if not done and failure is not None:
+        raise failure
+
+
+def _round_line(answer: LiveCollected) -> str:
+    """Return one round as a line for a human."""
+    if answer.new_windows and answer.until is not None:
+        counted = "" if answer.accesses is None else f", {answer.accesses:,} accesses"
+        windows = f"{answer.new_windows} windows{counted}, up to {rfc3339(answer.until)}"
+    else:
+        windows = "no new window"
+    state = "new" if answer.new_routes else "known"
+    return (
+        f"cluster {answer.cluster}: {windows}; {answer.routes} routes of version "
+        f"{answer.catalog_version}, {state}"
+    )
+
+
+def _print_datasets(datasets: Sequence[CollectedDataset]) -> None:
     print_table(
         "Datasets",
         [("name", "left"), ("rows", "right"), ("windows", "right"), ("id", "left")],
         [
             [d.name, f"{d.rows:,}", "" if d.windows is None else str(d.windows), d.dataset_id]
-            for d in answer.datasets
+            for d in datasets
         ],
     )
+
+
+def _dataset_fields(datasets: Sequence[CollectedDataset]) -> list[dict[str, Any]]:
+    return [
+        {"name": d.name, "dataset_id": d.dataset_id, "rows": d.rows, "windows": d.windows}
+        for d in datasets
+    ]
 
 
 def _fields(answer: Collected) -> dict[str, Any]:
     return {
         "cluster": answer.cluster,
-        "datasets": [
-            {"name": d.name, "dataset_id": d.dataset_id, "rows": d.rows, "windows": d.windows}
-            for d in answer.datasets
-        ],
+        "datasets": _dataset_fields(answer.datasets),
         "accesses": answer.accesses,
         "routes": answer.routes,
         "window": {"from": rfc3339(answer.since), "to": rfc3339(answer.until)},
+        "written": answer.written,
+        "seconds": round(answer.seconds, 3),
+        "assumptions": answer.assumptions,
+        "warnings": list(answer.warnings),
+    }
+
+
+def _live_fields(answer: LiveCollected) -> dict[str, Any]:
+    window = None
+    if answer.since is not None and answer.until is not None:
+        window = {"from": rfc3339(answer.since), "to": rfc3339(answer.until)}
+    return {
+        "cluster": answer.cluster,
+        "source": answer.source,
+        "cluster_id": answer.cluster_id,
+        "datasets": _dataset_fields(answer.datasets),
+        "added": {"windows": answer.new_windows, "rows": answer.new_rows},
+        "accesses": answer.accesses,
+        "routes": answer.routes,
+        "catalog_version": answer.catalog_version,
+        "new_routes": answer.new_routes,
+        "window": window,
+        "window_ms": answer.window_ms,
         "written": answer.written,
         "seconds": round(answer.seconds, 3),
         "assumptions": answer.assumptions,

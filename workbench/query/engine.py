@@ -5,13 +5,14 @@ reads a file or loads an extension. Data come in as pyarrow datasets or tables u
 names; values come in as bound parameters, never as text.
 
 A text that reads `event` (time, key, load) is completed by the text that makes events out of
-the dataset at hand: `WITH event AS (event_of_access.sql) atoms.sql`.
+the dataset at hand: `WITH event AS (event_of_access.sql) atoms.sql`. What that text reads in
+turn comes before it, each relation from the file of its own name: `_RELATIONS`.
 """
 
 from __future__ import annotations
 
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
 
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 
+# What a text reads beside datasets, in the order in which it is made.
+_RELATIONS: Final = {
+    "atoms_of_load_window": ("window_load", "bucket"),
+    "event_of_load_window": ("window_load", "bucket"),
+}
+
+
 def sql_text(name: str, *, events: str | None = None) -> str:
     """Return the package's SQL text of that name.
 
@@ -31,10 +39,15 @@ def sql_text(name: str, *, events: str | None = None) -> str:
         name: File name in `sql/`, without `.sql`.
         events: The text that makes the relation `event`, for texts that read it.
     """
-    text = (resources.files("workbench.query") / "sql" / f"{name}.sql").read_text("utf-8")
-    if events is None:
-        return text
-    return f"WITH event AS (\n{sql_text(events)})\n{text}"
+    # Not materialized: the rows of many windows are read twice rather than kept in memory.
+    relations = [
+        f"{relation} AS NOT MATERIALIZED (\n{_file(relation)})"
+        for relation in _RELATIONS.get(events or name, ())
+    ]
+    if events is not None:
+        relations.append(f"event AS (\n{_file(events)})")
+    head = "WITH " + ",\n".join(relations) + "\n" if relations else ""
+    return head + _file(name)
 
 
 def run(
@@ -66,6 +79,10 @@ def run(
             if "interrupted" in str(error).lower():
                 raise KeyboardInterrupt from error  # Ctrl-C, as the engine reports it
             raise
+
+
+def _file(name: str) -> str:
+    return (resources.files("workbench.query") / "sql" / f"{name}.sql").read_text("utf-8")
 
 
 def _translated(error: Exception) -> WorkbenchError:

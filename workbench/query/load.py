@@ -45,6 +45,14 @@ class Source(StrEnum):
         """The SQL text that makes events of this source."""
         return f"event_of_{self.value}"
 
+    @property
+    def atoms_sql(self) -> str:
+        """The SQL text that answers `atoms` from this source, complete."""
+        if self is Source.ACCESS:
+            return sql_text("atoms", events=self.events)
+        # Not by way of its events: they would carry every row to its bucket before summing.
+        return sql_text("atoms_of_load_window")
+
 
 @dataclass(frozen=True, slots=True)
 class Extent:
@@ -111,12 +119,25 @@ class LoadReader:
         text = sql_text("load_windows")
         return self._run(text, Source.LOAD_WINDOW, {"since": since, "until": until})
 
+    def coarse_until(self, since: datetime, until: datetime) -> datetime | None:
+        """Return the end of the last window whose loaded buckets others tell more finely.
+
+        None where all windows of [since, until) tell the same buckets.
+        """
+        text = sql_text("coarse_until")
+        answer = self._run(text, Source.LOAD_WINDOW, {"since": since, "until": until})
+        found: datetime | None = answer.column("coarse_until")[0].as_py()
+        return found
+
     def atoms(
         self, source: Source, objective: Objective, since: datetime, until: datetime
     ) -> pa.Table:
-        """Return `atom_start`, `load`, ascending; null load where it was not measured."""
-        text = sql_text("atoms", events=source.events)
-        return self._run(text, source, _parameters(objective, since, until))
+        """Return `atom_start`, `load`, ascending; null load where it was not measured.
+
+        An atom of load windows is an island: of buckets that differ between windows and
+        overlap, those with load are one atom, so that a cut at an atom never goes through load.
+        """
+        return self._run(source.atoms_sql, source, _parameters(objective, since, until))
 
     def events(
         self, source: Source, objective: Objective, since: datetime, until: datetime
@@ -146,7 +167,7 @@ class LoadReader:
                 name: value if isinstance(value, int) else rfc3339(value)
                 for name, value in parameters.items()
             },
-            sql=sql_text("atoms", events=source.events),
+            sql=source.atoms_sql,
         )
 
     def _run(self, text: str, source: Source, parameters: dict[str, Any]) -> pa.Table:

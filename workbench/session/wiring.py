@@ -85,10 +85,26 @@ def open_or_create_catalog(url: str) -> Catalog:
         return open_catalog(url)  # another process was first
 
 
-def open_routes(url: str) -> RouteSource:
-    """Return the route source that the connector for this URL's scheme opens."""
+def has_connector(url: str) -> bool:
+    """Return whether a connector is installed for this URL's scheme; it may fail to load."""
+    return ":" in url and url.partition(":")[0] in _installed()
+
+
+def open_routes(url: str, *, allow_write: bool = False) -> RouteSource:
+    """Return what the connector for this URL's scheme opens.
+
+    A route source at least; ask with `isinstance` whether it is a LoadSource or an Executor too.
+
+    Args:
+        url: `scheme:…`.
+        allow_write: Whether splits may be executed through it.
+
+    Raises:
+        InvalidArgument: `connector_unknown`, or the connector cannot read the URL.
+        WorkbenchError: `connector_broken`: it cannot be loaded.
+    """
     scheme = url.partition(":")[0]
-    found = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
+    found = _installed()
     if scheme not in found:
         raise InvalidArgument(
             f"no connector is installed for {scheme!r} ({url!r})",
@@ -103,7 +119,7 @@ def open_routes(url: str) -> RouteSource:
             code="connector_broken",
             hint=f"mend or remove the package that provides {found[scheme].value}",
         ) from error
-    source: RouteSource = connect(url)
+    source: RouteSource = connect(url, allow_write=allow_write)
     return source
 
 
@@ -113,6 +129,10 @@ def connectors() -> list[ConnectorInfo]:
         ConnectorInfo(entry.name, entry.value, _problem(entry))
         for entry in sorted(entry_points(group=ENTRY_POINT_GROUP))
     ]
+
+
+def _installed() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
 
 
 def _existing_store(url: str) -> ObjectStore:

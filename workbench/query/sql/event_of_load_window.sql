@@ -1,10 +1,9 @@
--- Every bucket and window that lies in [since, until) with its load, at the bucket's start.
--- Null load: something that the objective counts was not measured.
+-- Every row of window_load as an event at the start of its island.
 SELECT
     window_start AS time,
-    bucket_start AS key,
-    CASE WHEN $read_weight = 0 THEN 0 ELSE $read_weight * reads END
-    + CASE WHEN $write_weight = 0 THEN 0 ELSE $write_weight * writes END
-    + CASE WHEN $byte_weight = 0 THEN 0 ELSE $byte_weight * (read_bytes + write_bytes) END AS load
-FROM load_window
-WHERE window_start >= $since AND window_end <= $until
+    coalesce(island_start, bucket_start) AS key,
+    load
+FROM window_load
+LEFT JOIN (
+    SELECT bucket_start, island_start FROM bucket WHERE island_start <> bucket_start
+) USING (bucket_start)

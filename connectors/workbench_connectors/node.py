@@ -1,0 +1,385 @@
+"""Clusters of bundled nodes: `node://HOST:PORT[,HOST:PORT…]`. Verified for real.
+
+    snapshot ──ListRoutes──▶            routes of one catalog version, and the cluster's id
+    load ──────StreamWindows──▶         closed load windows of all members, as one table
+    apply ─────SplitRange──▶            one split, at most once, whatever answer gets lost
+
+Any address of the cluster will do; several keep it reachable while one is down. Read-only unless
+opened with `allow_write`. Only splits inside a group: nothing here moves a span.
+
+A window is told only when every member has closed it: one that lacked a member's part would be
+stored as if it were whole. A split whose outcome is not known is looked for among the routes
+before the call is repeated, under the same request id.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final, Protocol
+
+import pyarrow as pa
+
+from workbench.errors import (
+    Conflict,
+    Corruption,
+    Internal,
+    InvalidArgument,
+    InvalidInput,
+    NotFound,
+    OutcomeUnknown,
+    Storage,
+    Unavailable,
+    WorkbenchError,
+)
+from workbench.model.keys import Span
+from workbench.model.tables import LOAD_WINDOW, check_table
+from workbench.model.times import from_us, to_us
+from workbench.node.client import NodeClient
+from workbench.ports.connector import Capabilities, LoadAnswer, PreparedCall, SplitReceipt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from workbench.model.node import ClosedWindow, LoadRow, NodeStatus
+    from workbench.model.routes import RouteSnapshot
+    from workbench.node.client import Windows
+    from workbench.ports.connector import SplitCall
+
+SCHEME: Final = "node://"
+SPLIT_METHOD: Final = "/Distribution/SplitRange"
+REQUEST_ID: Final = "x-workbench-request-id"
+# Before the second attempt, the third, …; one more attempt than there are pauses.
+PAUSES_S: Final = (0.1, 0.3, 1.0, 2.0)
+ADDRESSES_MAX: Final = 64
+# 9999-12-31: what lies beyond is no time that a table can hold.
+TIME_US_MAX: Final = 253_402_214_400_000_000
+INT64_MAX: Final = 2**63 - 1
+NOTES: Final = {"load": "every access was counted", "cpu_ns": "not measured"}
+
+
+class Client(Protocol):
+    """What is needed of a NodeClient."""
+
+    def status(self) -> NodeStatus:
+        """Return how the first node that answers is."""
+        ...
+
+    def list_routes(self) -> RouteSnapshot:
+        """Return the newest routes."""
+        ...
+
+    def split_range(
+        self, *, expected_version: int, route_id: int, split_key: bytes, request_id: str
+    ) -> SplitReceipt:
+        """Make one call, once."""
+        ...
+
+    def windows(self, since_us: int | None = None) -> Windows:
+        """Return the closed windows of all members."""
+        ...
+
+    def close(self) -> None:
+        """Close all connections."""
+        ...
+
+
+class NodeConnector:
+    """One cluster of bundled nodes: its routes, its load, and splits of it.
+
+    Args:
+        client: Of the cluster.
+        addresses: Of the cluster's nodes, as the URL has them.
+        allow_write: Whether splits may be executed.
+        sleep: Waits for so many seconds between attempts.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        addresses: Sequence[str],
+        *,
+        allow_write: bool = False,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._client = client
+        self._addresses = tuple(addresses)
+        self._allow_write = allow_write
+        self._sleep = sleep
+
+    def capabilities(self) -> Capabilities:
+        """Return that routes can be split at any key, bound to a catalog version; not moved."""
+        return Capabilities(
+            ordered=True,
+            split=True,
+            compare_and_set=True,
+            load=True,
+            buckets=True,
+            idempotent=True,
+        )
+
+    def snapshot(self) -> RouteSnapshot:
+        """Return the routes of the newest catalog version.
+
+        Raises:
+            Unavailable: no node answers, or none knows a leader of the catalog group.
+            Corruption: the answer breaks a rule of routes.
+        """
+        return self._client.list_routes()
+
+    def load(self, cluster: str, since: datetime | None) -> LoadAnswer:
+        """Return the windows that start at `since` or later and that all members have closed.
+
+        Args:
+            cluster: Name to put into each row.
+            since: Aware; None for all that are kept.
+
+        Raises:
+            Unavailable: a member does not answer.
+            InvalidInput: `load_malformed`, `load_told_twice`: an answer cannot be accepted.
+        """
+        status = self._client.status()
+        if status.window_ms < 1:
+            raise _malformed(f"windows of {status.window_ms} ms")
+        answer = self._client.windows(None if since is None else to_us(since))
+        _check_windows(answer.closed, status.window_ms)
+        whole = _told_by_all(answer.closed, [member.node for member in status.members])
+        oldest_us = answer.oldest_us or None  # servers without windows may say 0
+        if oldest_us is not None and not 0 <= oldest_us <= TIME_US_MAX:
+            raise _malformed(f"an oldest window at {oldest_us} µs")
+        return LoadAnswer(
+            windows=check_table(_table(cluster, whole), LOAD_WINDOW, "load of the node"),
+            window_ms=status.window_ms,
+            oldest=None if oldest_us is None else from_us(oldest_us),
+            notes=NOTES,
+        )
+
+    def prepare(self, split: SplitCall, idempotency_key: str) -> PreparedCall:
+        """Return the literal SplitRange call; makes none."""
+        return PreparedCall(
+            split=split,
+            address=self._addresses[0],
+            method=SPLIT_METHOD,
+            fields={
+                "expected_catalog_version": split.expected_version,
+                "route_id": split.route.route_id,
+                "split_key": split.split_key.hex(),
+            },
+            metadata={REQUEST_ID: idempotency_key},
+        )
+
+    def apply(self, call: PreparedCall) -> SplitReceipt:
+        """Make the split, or find it made; try again, a bounded number of times, where safe.
+
+        The request id and the expected version stay the same in every attempt, so that at most
+        one of them takes effect. After an answer that leaves the outcome open, or that another
+        change came first, the routes are looked at for the two children before anything else.
+
+        Raises:
+            InvalidArgument: `connector_read_only`.
+            Conflict: `catalog_version_mismatch`, and the children are not there.
+            NotFound: `route_absent`.
+            InvalidInput: the split key is not inside the route.
+            Unavailable: nothing was done.
+            OutcomeUnknown: it may have been done, and nobody could be asked.
+        """
+        if not self._allow_write:
+            raise InvalidArgument(
+                f"{SCHEME}{','.join(self._addresses)} was opened read-only",
+                code="connector_read_only",
+                hint="open it with allow_write, as `workbench apply` does",
+            )
+        unknown: WorkbenchError | None = None
+        failure: WorkbenchError
+        for pause_s in (0.0, *PAUSES_S):
+            if pause_s:
+                self._sleep(pause_s)
+            try:
+                return self._split(call)
+            except Unavailable as error:
+                if not error.retryable:
+                    raise
+                failure = error
+            except (OutcomeUnknown, Conflict, NotFound, Internal, Storage, Corruption) as error:
+                made = self._settle(error, call.split)
+                if made is not None:
+                    return made
+                failure = unknown = error
+        if unknown is None:
+            raise failure
+        raise OutcomeUnknown(
+            f"the split of route {call.split.route.route_id} at 0x{call.split.split_key.hex()} may "
+            f"or may not have been made: {failure.message}",
+            code="split_outcome_unknown",
+            hint="run the same command again: it looks for the children first",
+        ) from unknown
+
+    def find(self, span: Span, split_key: bytes) -> SplitReceipt | None:
+        """Return the split of `span` at `split_key` where both its children are there.
+
+        The receipt has the catalog version at which they were seen, the split's own or a later
+        one. None also where a child was split again: its own row is gone then.
+        """
+        return _children(self.snapshot(), span, split_key)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def _split(self, call: PreparedCall) -> SplitReceipt:
+        return self._client.split_range(
+            expected_version=call.split.expected_version,
+            route_id=call.split.route.route_id,
+            split_key=call.split.split_key,
+            request_id=call.metadata[REQUEST_ID],
+        )
+
+    def _settle(self, error: WorkbenchError, split: SplitCall) -> SplitReceipt | None:
+        """Look what came of an attempt; None where that is still open, `error` where nothing."""
+        try:
+            made = self.find(split.route.span, split.split_key)
+        except Unavailable:
+            return None
+        if made is not None and made.left.parent_route_id == split.route.route_id:
+            return made
+        if isinstance(error, OutcomeUnknown):
+            return None  # the call may still be on its way
+        raise error
+
+
+def connect(url: str, *, allow_write: bool = False) -> NodeConnector:
+    """Open `node://HOST:PORT[,HOST:PORT…]`; no connection is made before the first call.
+
+    Raises:
+        InvalidArgument: `url_invalid`.
+    """
+    addresses = _addresses(url)
+    return NodeConnector(NodeClient(addresses), addresses, allow_write=allow_write)
+
+
+def _addresses(url: str) -> tuple[str, ...]:
+    addresses = tuple(url.removeprefix(SCHEME).removesuffix("/").split(","))
+    if not url.startswith(SCHEME) or not all(map(_is_address, addresses)):
+        raise InvalidArgument(
+            f"{url!r} names no node", code="url_invalid", hint="write node://HOST:PORT[,HOST:PORT]"
+        )
+    if len(addresses) > ADDRESSES_MAX:
+        raise InvalidArgument(
+            f"the URL names {len(addresses)} nodes, the limit is {ADDRESSES_MAX}",
+            code="url_invalid",
+            hint="a few addresses are enough: any node tells of all",
+        )
+    return addresses
+
+
+def _is_address(text: str) -> bool:
+    host, colon, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host.replace(":", "/")
+    named = bool(bare) and all(
+        each.isascii() and (each.isalnum() or each in ".-_:%") for each in bare
+    )
+    return bool(colon) and named and port.isascii() and port.isdecimal() and 0 < int(port) < 65_536
+
+
+def _children(snapshot: RouteSnapshot, span: Span, split_key: bytes) -> SplitReceipt | None:
+    if split_key not in span or split_key == span.start:
+        return None
+    routes = {route.span: route for route in snapshot.routes}
+    left = routes.get(Span(span.start, split_key))
+    right = routes.get(Span(split_key, span.end))
+    if left is None or right is None or left.parent_route_id == 0:
+        return None
+    if left.parent_route_id != right.parent_route_id:
+        return None
+    return SplitReceipt(snapshot.catalog_version, left, right, repeated=True)
+
+
+def _malformed(what: str, hint: str = "check which program serves the address") -> InvalidInput:
+    return InvalidInput(f"the node tells of {what}", code="load_malformed", hint=hint)
+
+
+def _check_windows(windows: Iterable[ClosedWindow], window_ms: int) -> None:
+    """Raise InvalidInput where windows do not fit the clock, or tell of something twice."""
+    told: set[tuple[int, str, int]] = set()
+    for window in windows:
+        start_us = window.start_us
+        if (
+            not 0 <= start_us <= TIME_US_MAX
+            or start_us % (window_ms * 1_000)
+            or window.end_us - start_us != window_ms * 1_000
+        ):
+            raise _malformed(
+                f"a window from {start_us} to {window.end_us} µs, not of {window_ms} ms",
+                "all nodes of a cluster need the same window_ms",
+            )
+        mine = [("node", window.node)]
+        mine += sorted({("group", row.group) for row in window.rows})
+        mine += [("route", route_id) for route_id in _checked_routes(window.rows)]
+        for what, number in mine:
+            if (start_us, what, number) in told:
+                raise InvalidInput(
+                    f"{what} {number} is told of twice for the window at {start_us} µs",
+                    code="load_told_twice",
+                    hint="two nodes with one id, or two leaders of one group: check the cluster",
+                )
+            told.add((start_us, what, number))
+
+
+def _checked_routes(rows: Iterable[LoadRow]) -> list[int]:
+    """Return the routes of a window once each, after checking that their buckets do not overlap."""
+    buckets: dict[int, list[LoadRow]] = {}
+    for row in rows:
+        if not 0 < row.coverage <= 1:
+            raise _malformed(f"a coverage of {row.coverage} of route {row.route_id}")
+        if not 0 < row.route_id <= INT64_MAX or not 0 < row.group <= INT64_MAX:
+            raise _malformed(f"route {row.route_id} on group {row.group}")
+        buckets.setdefault(row.route_id, []).append(row)
+    for route_id, mine in buckets.items():
+        mine.sort(key=lambda row: row.bucket_start)
+        spans = [Span(row.bucket_start, row.bucket_end) for row in mine]
+        for left, right in pairwise(spans):
+            if left.end is None or left.end > right.start:
+                raise _malformed(f"two buckets of route {route_id} that overlap at {right}")
+        if len({row.group for row in mine}) > 1:
+            raise _malformed(f"route {route_id} on two groups at once")
+    return sorted(buckets)
+
+
+def _told_by_all(windows: Sequence[ClosedWindow], members: Iterable[int]) -> list[ClosedWindow]:
+    """Return the windows up to the newest one that every member has closed."""
+    newest: dict[int, int] = dict.fromkeys(members, -1)
+    for window in windows:
+        newest[window.node] = max(newest.get(window.node, -1), window.start_us)
+    closed_by_all = min(newest.values(), default=-1)
+    return [window for window in windows if window.start_us <= closed_by_all]
+
+
+def _table(cluster: str, windows: Sequence[ClosedWindow]) -> pa.Table:
+    """Return the rows of all windows, ordered by window start, then bucket start, then route."""
+    rows = [(window, row) for window in windows for row in window.rows]
+    rows.sort(key=lambda pair: (pair[0].start_us, pair[1].bucket_start, pair[1].route_id))
+    count = len(rows)
+    columns: Mapping[str, pa.Array] = {
+        "cluster": pa.repeat(pa.scalar(cluster, pa.string()), count),
+        "window_start": pa.array([window.start_us for window, _ in rows], pa.int64()),
+        "window_end": pa.array([window.end_us for window, _ in rows], pa.int64()),
+        "bucket_start": pa.array([row.bucket_start for _, row in rows], pa.binary()),
+        "bucket_end": pa.array([row.bucket_end for _, row in rows], pa.binary()),
+        "cpu_ns": pa.nulls(count, pa.int64()),
+        "error_bound": pa.repeat(pa.scalar(0.0), count),
+        **{
+            name: pa.array([getattr(row, name) for _, row in rows], LOAD_WINDOW.field(name).type)
+            for name in (
+                "route_id",
+                "group",
+                "reads",
+                "writes",
+                "read_bytes",
+                "write_bytes",
+                "coverage",
+            )
+        },
+    }
+    arrays = [columns[name].cast(LOAD_WINDOW.field(name).type) for name in LOAD_WINDOW.names]
+    return pa.table(arrays, schema=LOAD_WINDOW)
