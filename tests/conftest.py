@@ -67,9 +67,13 @@ def w106() -> Path:
     return recorded("w106.trace.xz")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A headless Chromium, driven by Playwright."""
+    """A headless Chromium, driven by Playwright.
+
+    Of one module: while Playwright is there it runs an event loop in this thread, and tests of
+    other modules could not run one of their own.
+    """
     executable = shutil.which("chromium")
     if executable is None:
         require("chromium", "there is no `chromium` on PATH; install Debian's package")

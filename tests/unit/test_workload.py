@@ -62,7 +62,7 @@ class Store:
 
 def accesses(count: int = 600, keys: int = 40) -> pa.Table:
     start = datetime(2026, 1, 1, tzinfo=UTC)
-    names = [f"{'az'[i % 2]}{i * 7 % keys:03d}".encode() for i in range(count)]
+    names = [f"{'az'[i % 2]}{i // 300}{i * 7 % keys:03d}".encode() for i in range(count)]
     return pa.table(
         {
             "time": [start + timedelta(seconds=i) for i in range(count)],
@@ -206,6 +206,42 @@ def test_waiting_ends_with_the_workload() -> None:
     work = Workload(accesses(), ROUTES, Store(), seconds=0.01, client_id=CLIENT)
     thread = threading.Thread(target=work.play)
     thread.start()
-    assert work.wait_for_time(0.0) in {True, False}
     thread.join()
-    assert work.wait_for_time(5.0) is False
+    assert work.wait_for_half() is False
+
+
+def test_the_first_half_is_repeated_until_somebody_says_go_on() -> None:
+    store = Store()
+    work = Workload(accesses(), ROUTES, store, seconds=0.1, client_id=CLIENT, hold_at_half=True)
+    thread = threading.Thread(target=work.play)
+    thread.start()
+    assert work.wait_for_half()
+    while work.played().accesses < 1_000:
+        assert thread.is_alive()
+    assert not any(key for key in store.versions if key in late_keys())
+    work.go_on()
+    thread.join()
+    done = work.played()
+    assert done.accesses >= 1_000 + 300
+    assert late_keys() <= store.versions.keys()
+    checked = work.check()
+    assert (checked.lost, checked.writes) == (0, done.writes)
+    values = [version.value for versions in store.versions.values() for version in versions]
+    assert len(values) == len(set(values))
+
+
+def late_keys() -> set[bytes]:
+    """Return keys that only the second half writes."""
+    table = accesses()
+    rows = list(zip(table["key"].to_pylist(), table["op"].to_pylist(), strict=True))
+    return {key for key, op in rows[300:] if op == "write"} - {key for key, _ in rows[:300]}
+
+
+def test_a_workload_that_is_held_can_be_stopped() -> None:
+    work = Workload(accesses(), ROUTES, Store(), seconds=0.1, client_id=CLIENT, hold_at_half=True)
+    thread = threading.Thread(target=work.play)
+    thread.start()
+    assert work.wait_for_half()
+    work.stop()
+    thread.join()
+    assert work.check().lost == 0

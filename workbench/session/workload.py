@@ -8,6 +8,8 @@ Rules:
 - One lane per group, one thread per lane: accesses of one key keep their order.
 - The recorded times are stretched or squeezed to the seconds asked for; a cluster that cannot
   keep up is given the accesses as fast as it takes them.
+- Where asked, the first half is made again and again until `go_on`: clients that do not stop
+  while somebody plans and executes, however long that takes. The second half comes after.
 - Every write carries a value that no other write has, and is repeated under the same client id
   and sequence until it is answered: an acknowledged write happened once.
 - `check` reads every acknowledged batch as of its commit_ts, and every key as of now. What does
@@ -45,6 +47,8 @@ NUMBER_BYTES: Final = 8
 # How long one batch is tried before the workload gives up on the cluster.
 BATCH_DEADLINE_S: Final = 20.0
 RETRY_S: Final = 0.05
+# A lane that waits looks so often whether it should go on.
+WAIT_S_MAX: Final = 0.05
 LOST_SHOWN: Final = 5
 T = TypeVar("T")
 
@@ -106,9 +110,9 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class _Acknowledged:
-    """A batch that was written: the accesses in it, and when it became visible."""
+    """A batch that was written: the numbers of the accesses in it, and when it became visible."""
 
-    rows: tuple[int, ...]
+    numbers: tuple[int, ...]
     commit_ts: int
 
 
@@ -137,12 +141,13 @@ class Workload:
         client: Thread-safe.
         seconds: How long the recorded time shall take.
         client_id: 16 bytes, unique to this workload; each group's lane gets its own sequence.
+        hold_at_half: Repeat the first half until `go_on`.
 
     Raises:
         InvalidInput: no group owns a key, or a key is reserved or too long.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a run is made of, named
         self,
         accesses: pa.Table,
         routes: Sequence[RouteDescriptor],
@@ -150,6 +155,7 @@ class Workload:
         *,
         seconds: float,
         client_id: bytes,
+        hold_at_half: bool = False,
     ) -> None:
         self._client = client
         self._seconds = seconds
@@ -157,8 +163,11 @@ class Workload:
         self._writes = pc.equal(accesses.column("op"), "write").to_numpy()
         self._sizes = pc.fill_null(accesses.column("size"), 0).to_numpy()
         self._due = _due_seconds(accesses, seconds)
+        self._half_s = seconds / 2 if hold_at_half else 0.0
         self._lanes = self._divided(routes, client_id)
         self._stop = threading.Event()
+        self._go_on = threading.Event()
+        self._second_half_s = self._half_s
         self._progress = threading.Condition()
         self._started = 0.0
         self._ended: float | None = None
@@ -177,7 +186,8 @@ class Workload:
                     while not future.done():
                         with self._progress:
                             self._progress.wait(0.25)
-                        progress("playing accesses", self.played().accesses, len(self._keys))
+                        made = self.played().accesses
+                        progress("playing accesses", made, max(made, len(self._keys)))
                 for future in futures:
                     future.result()
         finally:
@@ -191,17 +201,21 @@ class Workload:
         """Let the lanes end after the batch that they are at."""
         self._stop.set()
 
-    def wait_for_time(self, fraction: float) -> bool:
-        """Wait until so much of the asked time has passed; False where it ended before."""
+    def wait_for_half(self) -> bool:
+        """Wait until half of the asked time has passed; False where it ended before."""
         with self._progress:
             self._progress.wait_for(
                 lambda: (
                     self._ended is not None
-                    or (self._started and monotonic() - self._started >= fraction * self._seconds)
-                ),
-                timeout=None,
+                    or (self._started > 0 and self._now_s() >= self._seconds / 2)
+                )
             )
         return self._ended is None
+
+    def go_on(self) -> None:
+        """Let the second half follow, from now on."""
+        self._second_half_s = max(self._now_s(), self._half_s)
+        self._go_on.set()
 
     def played(self) -> Played:
         """Return what was done so far."""
@@ -227,10 +241,16 @@ class Workload:
             examples=tuple(lost[:LOST_SHOWN]),
         )
 
-    def value_of(self, row: int) -> bytes:
-        """Return the value that access `row` writes; no other access writes it."""
-        size = min(int(self._sizes[row]), VALUE_BYTES_MAX)
-        return row.to_bytes(NUMBER_BYTES, "big").ljust(size, b"\0")
+    def value_of(self, number: int) -> bytes:
+        """Return the value that access `number` writes; no other access writes it."""
+        size = min(int(self._sizes[number % len(self._keys)]), VALUE_BYTES_MAX)
+        return number.to_bytes(NUMBER_BYTES, "big").ljust(size, b"\0")
+
+    def _key_of(self, number: int) -> bytes:
+        return self._keys[number % len(self._keys)]
+
+    def _now_s(self) -> float:
+        return monotonic() - self._started
 
     def _divided(self, routes: Sequence[RouteDescriptor], client_id: bytes) -> list[_Lane]:
         """Return one lane per group that owns any of the keys."""
@@ -243,33 +263,47 @@ class Workload:
         ]
 
     def _play_lane(self, lane: _Lane) -> None:
-        """Make one lane's accesses, each batch when its first access is due."""
+        """Make one lane's accesses, the first half as often as it takes."""
+        held = int(np.searchsorted(self._due[lane.rows], self._half_s)) if self._half_s else 0
+        first, second = lane.rows[:held], lane.rows[held:]
         try:
-            while lane.done < len(lane.rows) and not self._stop.is_set():
-                rows = self._due_rows(lane)
-                if len(rows) == 0:
-                    ahead = self._due[lane.rows[lane.done]] - (monotonic() - self._started)
-                    self._stop.wait(max(float(ahead), 0.001))
-                    continue
-                self._make(lane, rows)
-                lane.done += len(rows)
-                with self._progress:
-                    self._progress.notify_all()
+            repeat = 0
+            while self._half_s and not (repeat and self._go_on.is_set()) and not self._ends():
+                # The first time it is made whole, also where somebody is quick.
+                self._stretch(lane, first, repeat * self._half_s, repeat)
+                repeat += 1
+                if len(first) == 0:
+                    self._go_on.wait(WAIT_S_MAX)
+            self._stretch(lane, second, self._second_half_s - self._half_s, 0)
         except BaseException:
             self._stop.set()
             raise
 
-    def _due_rows(self, lane: _Lane) -> np.ndarray:
-        rows = lane.rows[lane.done : lane.done + BATCH_KEYS_MAX]
-        due: np.ndarray = rows[self._due[rows] <= monotonic() - self._started]
-        return due
+    def _ends(self) -> bool:
+        return self._stop.is_set()
 
-    def _make(self, lane: _Lane, rows: np.ndarray) -> None:
-        written = [int(row) for row in rows[self._writes[rows]]]
+    def _stretch(self, lane: _Lane, rows: np.ndarray, shift_s: float, repeat: int) -> None:
+        """Make accesses, each when it is due, `shift_s` later than recorded."""
+        at = 0
+        while at < len(rows) and not self._ends() and not (repeat and self._go_on.is_set()):
+            some = rows[at : at + BATCH_KEYS_MAX]
+            due = some[self._due[some] + shift_s <= self._now_s()]
+            if len(due) == 0:
+                ahead = float(self._due[some[0]]) + shift_s - self._now_s()
+                self._stop.wait(min(max(ahead, 0.001), WAIT_S_MAX))
+                continue
+            self._make(lane, due, repeat * len(self._keys))
+            at += len(due)
+            lane.done += len(due)
+            with self._progress:
+                self._progress.notify_all()
+
+    def _make(self, lane: _Lane, rows: np.ndarray, offset: int) -> None:
+        written = [int(row) + offset for row in rows[self._writes[rows]]]
         read = [self._keys[row] for row in rows[~self._writes[rows]]]
         if written:
             sequence = len(lane.acknowledged) + 1
-            mutations = [(self._keys[row], self.value_of(row)) for row in written]
+            mutations = [(self._key_of(number), self.value_of(number)) for number in written]
             answer = self._until_answered(
                 lane,
                 lambda: self._client.batch_write(
@@ -306,13 +340,13 @@ class Workload:
         lost: list[str] = []
         for number, batch in enumerate(lane.acknowledged):
             # Of several writes to one key in a batch the last one stands.
-            last = {self._keys[row]: row for row in batch.rows}
+            last = {self._key_of(number): number for number in batch.numbers}
             lost += self._missing(lane, last, batch.commit_ts, exact=True)
             if number % 16 == 0:
                 progress("reading the writes again", number, len(lane.acknowledged))
         newest: dict[bytes, int] = {}
         for batch in lane.acknowledged:
-            newest.update((self._keys[row], row) for row in batch.rows)
+            newest.update((self._key_of(number), number) for number in batch.numbers)
         keys = list(newest)
         for low in range(0, len(keys), BATCH_KEYS_MAX):
             some = {key: newest[key] for key in keys[low : low + BATCH_KEYS_MAX]}
