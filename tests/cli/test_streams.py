@@ -192,6 +192,43 @@ def test_an_interruption_that_a_library_swallows_is_still_one(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize(
+    ("number", "said"), [(signal.SIGTERM, "terminated"), (signal.SIGHUP, "the terminal was closed")]
+)
+def test_other_signals_end_a_command_by_the_same_way_out(
+    workbench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
+    cleaned = []
+
+    def run(*_: object) -> int:
+        try:
+            signal.raise_signal(number)
+        finally:
+            cleaned.append(number)
+        return 0
+
+    monkeypatch.setattr(main_module, "_command_line", run)
+    outcome = workbench("hot")
+    assert (outcome.status, outcome.err) == (128 + number, f"workbench: {said}\n")
+    assert cleaned == [number]
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_a_signal_that_the_caller_ignores_stays_ignored(
+    workbench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: object) -> int:
+        signal.raise_signal(signal.SIGHUP)
+        return 7
+
+    monkeypatch.setattr(main_module, "_command_line", run)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert workbench("hot").status == 7
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def mapped(process: subprocess.Popen[str], library: str) -> bool:
     with open(f"/proc/{process.pid}/maps", encoding="utf-8") as maps:  # noqa: PTH123 - no file
         return library in maps.read()
@@ -211,7 +248,7 @@ def test_ctrl_c_ends_a_demo_with_130_and_one_line(tmp_path: Path, moment: str) -
     if moment == "imports" and not os.path.exists("/proc/self/maps"):  # noqa: PTH110 - no file
         pytest.skip("there is no /proc to see imports in")
     with subprocess.Popen(
-        [*WORKBENCH, "demo", "--catalog", "c"],
+        [*WORKBENCH, "demo", "--offline", "--catalog", "c"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import pytest
 
 from workbench.node.directory import holder_of
 from workbench.session.datasets import accesses_bytes
+from workbench.session.lease import process_is_there
 from workbench.traces.generate import generate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +108,40 @@ def test_the_demo_prints_what_the_readme_shows_and_keeps_the_cluster_where_asked
             capture_output=True,
             timeout=60,
         )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_demo_that_is_stopped_leaves_nothing_running_and_no_files(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, number: int
+) -> None:
+    scratch = tmp_path_factory.mktemp("scratch")
+    with subprocess.Popen(
+        [*WORKBENCH, "demo", "--trace", "hot.parquet"],
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        pids: set[int] = set()
+        until = time.monotonic() + 30  # noqa: TID251 - bounds the polling
+        while len(pids) < 3:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < until  # noqa: TID251 - likewise
+            pids = {holder for path in nodes_of(scratch) if (holder := holder_of(path))}
+        process.send_signal(number)
+        out, said = process.communicate(timeout=30)
+    assert (process.returncode, out) == (128 + number, "")
+    assert said.startswith("workbench: ")
+    assert [pid for pid in pids if process_is_there(pid)] == []
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_demo_too_short_to_measure_is_refused_before_anything_starts(folder: Path) -> None:
+    outcome = demo(folder, "--seconds", "2")
+    assert outcome.returncode == 2
+    assert "--seconds" in outcome.stderr
+    assert "load windows" in outcome.stderr
 
 
 def test_a_demo_that_cannot_write_its_report_starts_nothing(folder: Path) -> None:

@@ -16,6 +16,7 @@ from workbench.cli.common import (
     json_option,
     percent,
     progress_bar,
+    splits_text,
     warn,
 )
 from workbench.errors import InvalidArgument
@@ -229,6 +230,7 @@ def _live_fields(answer: LiveDemoAnswer, options: Any) -> dict[str, Any]:
         "reads": answer.played.reads,
         "stale_reads": answer.played.stale_reads,
         "lost_writes": answer.checked.lost,
+        "writes_during_apply": answer.writes_during,
         "cluster": answer.url if options.keep else None,
         **_shared_fields(answer),
     }
@@ -262,6 +264,7 @@ def _shared_fields(answer: DemoAnswer | LiveDemoAnswer) -> dict[str, Any]:
 
 def _print_live(answer: LiveDemoAnswer, options: Any) -> None:
     from workbench.cli.verify import print_verification
+    from workbench.session.applying import ActionStatus
 
     played, checked = answer.played, answer.checked
     click.echo(f"trace     {answer.trace}, made in {played.seconds:.0f} s")
@@ -273,7 +276,8 @@ def _print_live(answer: LiveDemoAnswer, options: Any) -> None:
     _print_plan(answer.plan)
     if answer.applied is not None:
         click.echo(
-            f"apply     {len(answer.plan.actions)} splits executed while the clients went on; "
+            f"apply     {splits_text(len(answer.applied.having(ActionStatus.APPLIED)))} executed, "
+            f"{answer.writes_during:,} writes acknowledged meanwhile; "
             f"the routes are now at version {answer.applied.catalog_version}"
         )
     print_verification(answer.verified)
@@ -313,6 +317,6 @@ def _print_look(answer: HotAnswer, when: str) -> None:
 def _print_plan(plan: Plan) -> None:
     marks = plan.bottleneck
     click.echo(
-        f"plan      {plan.plan_id}: {len(plan.actions)} splits; "
+        f"plan      {plan.plan_id}: {splits_text(len(plan.actions))}; "
         f"hottest route {marks.before:,} → {marks.after:,}, the least that as many can reach"
     )

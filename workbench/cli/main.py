@@ -8,8 +8,10 @@
 | 3      | `plan --exit-code`, and there are proposals                    |
 | 4      | partly applied, or a job failed                                |
 | 5      | conflict: stale version, fingerprint, another's collection     |
-| 130    | interrupted                                                    |
+| 129    | the terminal was closed (SIGHUP)                               |
+| 130    | interrupted (Ctrl-C)                                           |
 | 141    | whoever read the output went away                              |
+| 143    | terminated (SIGTERM)                                           |
 
 Only click is imported until a command runs: `workbench --help` must not pay for DuckDB.
 """
@@ -20,16 +22,15 @@ import errno
 import importlib
 import json
 import os
-import signal
 import sys
 import traceback
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Final, NoReturn
 
 import click
 
 from workbench._version import __version__
 from workbench.cli.configuration import configure, origin, running
+from workbench.cli.interrupts import EXIT_SIGNAL, SIGNALS, Interrupt, collecting, interruption
 from workbench.errors import (
     Conflict,
     Internal,
@@ -39,17 +40,11 @@ from workbench.errors import (
     WorkbenchError,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_CONFLICT: Final = 5
-EXIT_INTERRUPTED: Final = 130
 EXIT_BROKEN_PIPE: Final = 141
 COMPLETE_VARIABLE: Final = "_WORKBENCH_COMPLETE"
-# How DuckDB says that Ctrl-C came while it ran a query.
-INTERRUPTED_QUERY: Final = "Query interrupted"
 
 # command: (module, attribute, one line for `workbench --help`)
 COMMANDS: Final = {
@@ -71,14 +66,6 @@ COMMANDS: Final = {
     "datasets": ("datasets", "datasets", "Make the generated sets."),
     "connectors": ("connectors", "connectors", "List what other systems can be reached."),
 }
-
-
-class Interrupt(KeyboardInterrupt):
-    """Ctrl-C.
-
-    A class of its own: where the interpreter sees KeyboardInterrupt itself pass through `exec`,
-    it later dies of the signal, whatever the exit status that was asked for.
-    """
 
 
 class LazyGroup(click.Group):
@@ -154,7 +141,7 @@ def _run(given: list[str], *, as_json: bool, debug: bool) -> int:
     """Run, and turn every way to end into an exit status."""
     interrupts: list[Interrupt] = []
     try:
-        with _collecting(interrupts):
+        with collecting(interrupts):
             status = _command_line(given)
         if not interrupts:
             return status
@@ -167,34 +154,6 @@ def _run(given: list[str], *, as_json: bool, debug: bool) -> int:
         # Nobody reads stderr, or it is full: the status is all that is left to say.
         _discard_output()
         return EXIT_FAILURE
-
-
-@contextmanager
-def _collecting(interrupts: list[Interrupt]) -> Iterator[None]:
-    """Note every Ctrl-C: a library may swallow the exception, or make another of it.
-
-    A signal that the caller ignores, or handles in a way of its own, stays as it is.
-    """
-
-    def interrupt(_number: int, _frame: object) -> NoReturn:
-        interrupts.append(Interrupt())
-        raise interrupts[-1]
-
-    def unraisable(lost: sys.UnraisableHookArgs, /) -> None:
-        if not isinstance(lost.exc_value, Interrupt):
-            complain(lost)
-
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    complain = sys.unraisablehook
-    sys.unraisablehook = unraisable
-    signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        sys.unraisablehook = complain
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _command_line(given: list[str]) -> int:
@@ -219,42 +178,21 @@ def _command_line(given: list[str]) -> int:
 
 def _end(failure: BaseException, *, as_json: bool, debug: bool) -> int:
     """Say why the command did not finish, and return the status."""
-    if _is_interruption(failure):
-        click.echo("workbench: interrupted", err=True)
-        return EXIT_INTERRUPTED
+    if debug:
+        traceback.print_exception(failure)
+    if (number := interruption(failure)) is not None:
+        click.echo(f"workbench: {SIGNALS[number]}", err=True)
+        return EXIT_SIGNAL + number
     if isinstance(failure, OSError) and _came_from_output(failure):
         _discard_output()
         if isinstance(failure, BrokenPipeError):
             return EXIT_BROKEN_PIPE
-    if debug:
-        traceback.print_exception(failure)
     if isinstance(failure, click.exceptions.NoArgsIsHelpError) and not as_json:
         click.echo(failure.format_message(), err=True)
         return EXIT_USAGE
     known = _as_known(failure)
     _show(known, as_json=as_json)
     return _status_of(known)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and all that it came from."""
-    seen: list[BaseException] = []
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        each = waiting.pop()
-        if each is not None and each not in seen:
-            seen.append(each)
-            waiting += [each.__context__, each.__cause__]
-            yield each
-
-
-def _is_interruption(error: BaseException) -> bool:
-    """Return whether Ctrl-C is behind it; libraries answer that with exceptions of their own."""
-    return any(
-        isinstance(each, click.Abort | KeyboardInterrupt)
-        or (isinstance(each, RuntimeError) and INTERRUPTED_QUERY in str(each))
-        for each in _chain(error)
-    )
 
 
 def _came_from_output(error: OSError) -> bool:

@@ -8,8 +8,9 @@ Rules:
 
 - One turn at a time. Nothing is answered before the sync that it depends on has returned.
 - All but log.sync and engine.flush runs in the event loop's thread, so there are no locks.
-- A failing disk, or stored bytes that are not what was written, end the node: `run` raises.
-  What waited then is of unknown outcome, never acknowledged.
+- A failing disk, or an entry that cannot be applied, ends the node: `run` raises. What waited
+  then is of unknown outcome, never acknowledged. A stored row that a read finds damaged is that
+  read's error: the node goes on to serve what is sound.
 - Once so much was logged, the engine is flushed and the log is cut below what that flush holds.
 
 The node's clock is read here and nowhere else. Not here: gRPC, and other nodes.

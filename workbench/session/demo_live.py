@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from workbench.errors import InvalidArgument
 from workbench.model.plan import OBJECTIVES
 from workbench.model.routes import RESERVED_PREFIX
 from workbench.node.client import NodeClient
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
     from workbench.traces.readers import TraceOptions
 
 CLUSTER: Final = "demo"
+# One window is cut by the start, one by the end; two whole ones are the least to plan on.
+WINDOWS_PER_HALF_MIN: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ class LiveDemoAnswer:
         hot: Which routes were hot in the first half.
         plan: Made from the first half.
         applied: What was executed; None where nothing was proposed.
+        writes_during: Writes that were acknowledged while it was executed.
         verified: The forecast beside what came after.
         report: Where the report is.
         seconds: How long all of it took.
@@ -127,6 +131,7 @@ class LiveDemoAnswer:
     hot: HotAnswer
     plan: Plan
     applied: ApplyAnswer | None
+    writes_during: int
     verified: VerifyAnswer
     report: Path
     seconds: float
@@ -141,6 +146,7 @@ class _Looped:
     hot: HotAnswer
     plan: Plan
     applied: ApplyAnswer | None
+    writes_during: int
     verified: VerifyAnswer
 
 
@@ -152,6 +158,7 @@ def demo_live(options: LiveDemoOptions, progress: Progress = silent) -> LiveDemo
         WorkbenchError: whatever one of the steps refuses; the cluster is stopped.
     """
     check_report_place(options.report)
+    _check_seconds(options)
     started = monotonic()
     with ExitStack() as stack:
         scratch = stack.enter_context(scratch_folder())
@@ -192,10 +199,23 @@ def demo_live(options: LiveDemoOptions, progress: Progress = silent) -> LiveDemo
         hot=found.hot,
         plan=found.plan,
         applied=found.applied,
+        writes_during=found.writes_during,
         verified=found.verified,
         report=options.report,
         seconds=monotonic() - started,
     )
+
+
+def _check_seconds(options: LiveDemoOptions) -> None:
+    """Refuse a time in which half of it would close too few windows to plan on."""
+    least = 2 * WINDOWS_PER_HALF_MIN * options.window_ms / 1_000
+    if options.seconds < least:
+        raise InvalidArgument(
+            f"--seconds {options.seconds:g} leaves fewer than {WINDOWS_PER_HALF_MIN} load windows "
+            f"of {options.window_ms} ms in each half",
+            code="demo_too_short",
+            hint=f"give --seconds {least:g} or more, or a shorter --window",
+        )
 
 
 def _trace(options: LiveDemoOptions) -> Trace:
@@ -219,7 +239,7 @@ def _loop(
 ) -> _Looped:
     """Collect, plan, approve and apply while the clients work; then see what came of it."""
     objective, rule = OBJECTIVES["score"], Rule()
-    applied = None
+    applied, during = None, 0
     with _playing(work, progress) as playing:
         if not work.wait_for_half():
             playing.result()  # it ended early: say why
@@ -241,7 +261,9 @@ def _loop(
         record_plan(catalog, proposal)
         if proposal.actions:
             approve(catalog, proposal, [], approver=user(user_name()))
+            before = work.played().writes
             applied = apply_plan(catalog, proposal, url, by=user_name())
+            during = work.played().writes - before
         work.go_on()
         playing.result()
     progress("collecting again", 0, None)
@@ -264,7 +286,7 @@ def _loop(
     ]
     progress("writing the report", 0, None)
     write_report(catalog, view, proposal, options.report, facts=facts)
-    return _Looped(played, checked, answer, proposal, applied, verified)
+    return _Looped(played, checked, answer, proposal, applied, during, verified)
 
 
 @contextmanager

@@ -167,24 +167,12 @@ def up(
         Unavailable: `node_start_failed`, with the last line of the node's log.
         InvalidInput: the options are wrong, or a configuration was changed by hand.
     """
-    directory = directory.resolve()
-    with _exclusive(directory, create=True):
-        if (directory / CLUSTER_FILE).exists():
-            configs = _read(directory)
-            _check_same(directory, configs, options)
-        else:
-            configs = _new(directory, options)
-        down_now = [config for config in configs if holder_of(config.dir) is None]
-        if not down_now:
-            raise AlreadyExists(
-                f"the cluster in {directory} is up",
-                code="cluster_up",
-                hint=f"see `workbench cluster status --dir {directory}`",
-            )
-        for config in down_now:
-            check_port_free(config)
-        _start(configs, down_now, progress)
-    return status(directory)
+    started: list[NodeConfig] = []
+    try:
+        return _up(directory.resolve(), started, progress, options)
+    except BaseException:
+        stop(started)  # also where it came after the last node: nothing is left half up
+        raise
 
 
 def status(directory: Path) -> ClusterStatus:
@@ -221,13 +209,42 @@ def running(
     progress: Progress = silent,
     **options: Unpack[ClusterOptions],
 ) -> Iterator[ClusterStatus]:
-    """Run a cluster for the length of a `with` block; stop it at its end unless `keep`."""
-    found = up(directory, progress=progress, **options)
+    """Run a cluster for the length of a `with` block; stop what it started unless `keep`.
+
+    With `keep` too, nothing is left running where the cluster does not come up.
+    """
+    started: list[NodeConfig] = []
+    found: ClusterStatus | None = None
     try:
+        found = _up(directory.resolve(), started, progress, options)
         yield found
     finally:
-        if not keep:
-            down(directory)
+        if found is None or not keep:
+            stop(started)
+
+
+def _up(
+    directory: Path, started: list[NodeConfig], progress: Progress, options: ClusterOptions
+) -> ClusterStatus:
+    """Start what does not run, and put into `started` whose nodes that are, before they run."""
+    with _exclusive(directory, create=True):
+        if (directory / CLUSTER_FILE).exists():
+            configs = _read(directory)
+            _check_same(directory, configs, options)
+        else:
+            configs = _new(directory, options)
+        down_now = [config for config in configs if holder_of(config.dir) is None]
+        if not down_now:
+            raise AlreadyExists(
+                f"the cluster in {directory} is up",
+                code="cluster_up",
+                hint=f"see `workbench cluster status --dir {directory}`",
+            )
+        for config in down_now:
+            check_port_free(config)
+        started += down_now
+        _start(configs, down_now, progress)
+    return status(directory)
 
 
 def _state(config: NodeConfig) -> NodeState:
