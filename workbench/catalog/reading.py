@@ -2,7 +2,7 @@
 
 | way | what is read | what is checked |
 |---|---|---|
-| `open_dataset` | pages as they are asked for | size of every object; checksum of every page |
+| `open_dataset` | objects, large ones page by page | size of every object; checksum of every page |
 | the same, hashed | whole objects, then pages | SHA-256 too, which alone covers the footers |
 | `read_table` | whole objects | size and SHA-256 before parsing, then every page |
 | `check_object` | whole objects, piece by piece | size and SHA-256 |
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from workbench.ports.object_store import ObjectStore
 
 CHECK_BYTES: Final = 8 * 1024 * 1024
+# Objects up to this size are read whole; a larger one stays an open file.
+WHOLE_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
 def open_dataset(store: ObjectStore, manifest: Manifest, *, hashed: bool) -> ds.Dataset:
@@ -48,25 +50,18 @@ def open_dataset(store: ObjectStore, manifest: Manifest, *, hashed: bool) -> ds.
         InvalidInput: `dataset_without_objects`.
     """
     _check_objects(manifest)
-    filesystem = store.filesystem()
-    infos = filesystem.get_file_info([ref.key for ref in manifest.objects])
-    for ref, info in zip(manifest.objects, infos, strict=True):
-        if info.type != pyarrow.fs.FileType.File:
-            raise corrupt(ref.key, "is missing", "object_missing")
-        _check_size(ref, info.size)
-        if hashed:
-            check_object(store, ref)
     options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    parquet = ds.ParquetFileFormat(default_fragment_scan_options=options)
+    key = ""
     try:
-        return ds.dataset(
-            [ref.key for ref in manifest.objects],
-            format=ds.ParquetFileFormat(default_fragment_scan_options=options),
-            filesystem=filesystem,
-        )
+        fragments = []
+        for ref in manifest.objects:
+            key = ref.key
+            fragments.append(parquet.make_fragment(_source(store, ref, hashed=hashed)))
+        key = manifest.objects[0].key
+        return ds.FileSystemDataset(fragments, fragments[0].physical_schema, parquet)
     except (pa.ArrowException, OSError) as error:
-        raise corrupt(
-            manifest.objects[0].key, f"cannot be read ({error})", "object_unreadable"
-        ) from (error)
+        raise corrupt(key, f"cannot be read ({error})", "object_unreadable") from error
 
 
 def read_table(store: ObjectStore, manifest: Manifest) -> pa.Table:
@@ -93,6 +88,34 @@ def read_table(store: ObjectStore, manifest: Manifest) -> pa.Table:
             raise corrupt(ref.key, "has other columns than the first object", "object_unreadable")
     schema = tables[0].schema  # parts may differ in schema metadata
     return pa.concat_tables([table.replace_schema_metadata(schema.metadata) for table in tables])
+
+
+def _source(store: ObjectStore, ref: ObjectRef, *, hashed: bool) -> pa.Buffer | pa.NativeFile:
+    """Return what pyarrow's threads read an object from without a call into Python.
+
+    A dataset over a filesystem that is written in Python deadlocks now and then: a thread of
+    pyarrow waits for the interpreter with a lock that the interpreter's thread wants. So objects
+    are opened here, before anything is scanned; small ones, of which there may be many, are read
+    whole and hold no file open.
+    """
+    if ref.size <= WHOLE_BYTES_MAX:
+        try:
+            data = store.get(ref.key)
+        except NotFound as error:
+            raise corrupt(ref.key, "is missing", "object_missing") from error
+        if hashed:
+            _check_content(ref, [data])
+        else:
+            _check_size(ref, len(data))
+        return pa.py_buffer(data)
+    filesystem = store.filesystem()
+    [info] = filesystem.get_file_info([ref.key])
+    if info.type != pyarrow.fs.FileType.File:
+        raise corrupt(ref.key, "is missing", "object_missing")
+    _check_size(ref, info.size)
+    if hashed:
+        check_object(store, ref)
+    return filesystem.open_input_file(ref.key)
 
 
 def check_object(store: ObjectStore, ref: ObjectRef) -> None:
