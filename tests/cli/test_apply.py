@@ -6,12 +6,16 @@ import json
 import os
 import re
 import socket
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fakes import FakeCluster, FakeConnector, Fault
 
+from workbench.catalog.catalog import Write
 from workbench.errors import InvalidArgument
+from workbench.model.routes import RouteSnapshot
+from workbench.model.tables import routes_to_table
 from workbench.session import applying
 from workbench.session.lease import acquire, this_machine
 from workbench.session.wiring import open_catalog
@@ -92,9 +96,39 @@ def test_the_table_shows_routes_children_and_versions(scene: Scene) -> None:
     outcome = scene.apply()
     out = outcome.out
     assert "warning: there is no undo of a split" in outcome.err
-    assert re.search(r"split-001 +applied +1 +\S+ +2 and 3 +2 ", out)
+    assert re.search(r"split-001 +applied +1 +\S+ +2 and 3 +no +2 ", out)
     assert "3 of 3 actions applied to fake://cluster" in out
     assert f"workbench verify {scene.plan_id}" in out
+
+
+def test_a_split_that_was_found_made_is_told_from_one_that_was_made(scene: Scene) -> None:
+    scene.approve()
+    scene.fail_with([Fault.UNKNOWN_AFTER])
+    first = scene.apply("--json")
+    assert [action["repeated"] for action in first.json["actions"]] == [None] * 3
+    table = scene.apply().out
+    assert re.search(r"children +found made +version", table)
+    assert re.search(r"split-001 +already_applied +1 +\S+ +2 and 3 +yes +2\b", table)
+    assert re.search(r"split-002 +applied .* no +3 ", table)
+    again = scene.apply("--json").json["actions"]
+    assert [action["repeated"] for action in again] == [True, False, False]
+    listed = scene.run("jobs", "list").out
+    assert re.search(r"children +found made +version", listed)
+    assert re.search(r"split-001 .* 2 and 3 +yes +2 ", listed)
+    assert re.search(r"split-002 .* no +3 ", listed)
+    one = scene.run("jobs", "show", f"{scene.plan_id}/split-001").out
+    assert "found made        yes" in one
+
+
+def test_a_call_that_was_refused_for_its_version_is_a_job(scene: Scene) -> None:
+    scene.approve()
+    scene.fail_with([None, Fault.FOREIGN_SPLIT])
+    assert scene.apply().status == 5
+    jobs = scene.run("jobs", "list", "--json").json["jobs"]
+    assert [(job["action_id"], job["status"]) for job in jobs] == [
+        ("split-002", "stale"),
+        ("split-001", "applied"),
+    ]
 
 
 def test_an_unapproved_plan_is_refused_with_the_command_to_run(scene: Scene) -> None:
@@ -189,7 +223,12 @@ def test_without_an_answer_the_status_tells_whether_something_was_applied(
 def test_a_lease_that_is_held_is_status_5_and_names_the_holder(scene: Scene) -> None:
     scene.approve()
     lease = acquire(
-        open_catalog(CATALOG), "hot", by="user:bert", plan_id="f" * 16, machine=this_machine()
+        open_catalog(CATALOG),
+        "hot",
+        by="user:bert",
+        plan_id="f" * 16,
+        machine=this_machine(),
+        cluster_id=scene.cluster.cluster_id,
     )
     outcome = scene.apply("--json")
     assert (outcome.status, outcome.out) == (5, "")
@@ -221,17 +260,30 @@ def test_an_interrupt_is_130_releases_the_lease_and_can_be_resumed(scene: Scene)
     assert len(scene.cluster.splits) == 3
 
 
-def test_verify_counts_from_apply_where_windows_were_measured(scene: Scene) -> None:
+def test_a_trace_is_replayed_as_it_is_whatever_was_applied(scene: Scene) -> None:
     answer = scene.run("verify", scene.plan_id, "--json").json
-    assert answer["applied_at"] is None
-    assert answer["warnings"] == []
+    assert (answer["execution"], answer["applied_at"]) == ("replayed", None)
     scene.approve()
     scene.apply()
     outcome = scene.run("verify", scene.plan_id, "--json")
     [last, *_] = scene.run("jobs", "list", "--json").json["jobs"]
-    # A trace of single accesses is replayed as it is: the time of apply does not matter to it.
     assert outcome.json["actual"] == answer["actual"]
     assert outcome.json["applied_at"] == last["updated_at"]
-    assert "collect again to see them" in outcome.json["warnings"][0]
-    assert "warning: plan" in outcome.err
-    assert f"applied: {last['updated_at']}" in scene.run("verify", scene.plan_id).out
+    assert (outcome.json["execution"], outcome.json["applied_actions"]) == ("replayed", 3)
+    assert (outcome.json["max_share_now"], outcome.json["warnings"]) == (None, [])
+    out = scene.run("verify", scene.plan_id).out
+    assert "replayed, on the load that came next" in out
+    assert f"applied: {last['updated_at']}, 3 of 3 actions" in out
+
+
+def test_approving_a_plan_that_was_executed_says_so(scene: Scene) -> None:
+    scene.approve()
+    assert scene.apply().status == 0
+    collected = RouteSnapshot(
+        4, tuple(scene.cluster.routes.values()), datetime(2026, 1, 2, tzinfo=UTC)
+    )
+    catalog = open_catalog(CATALOG)
+    catalog.commit([Write("hot/route", routes_to_table(collected), mode="append")])
+    outcome = scene.run("approve", scene.plan_id, "--json")
+    assert (outcome.status, outcome.error["code"]) == (5, "plan_executed")
+    assert "3 of 3 actions are applied" in outcome.error["message"]

@@ -31,7 +31,7 @@ from workbench.errors import (
 from workbench.ports.connector import Capabilities
 from workbench.session import applying
 from workbench.session.applying import ActionStatus, Application, ApplyAnswer, apply_plan
-from workbench.session.lease import Machine, acquire, read_lease
+from workbench.session.lease import Machine, Place, acquire, read_lease
 from workbench.session.receipts import ReceiptStatus, read_receipts
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class World:
         """A new process that starts to apply the plan."""
         self.pid += 1
         self.running.add(self.pid)
-        machine = Machine(self.clock, self.rng, "host", self.pid, self.running.__contains__)
+        machine = Machine(self.clock, self.rng, Place("host"), self.pid, self.running.__contains__)
         return Application(self.catalog(), self.plan, url, by=by, machine=machine)
 
     def apply(self, **arguments: Any) -> ApplyAnswer:
@@ -107,13 +107,15 @@ class World:
         ]
 
     def lease_is_free(self) -> bool:
-        rows = read_lease(self.catalog(), "c")
+        rows = read_lease(self.catalog(), "c", "c-1")
         return not rows or rows[-1].expires_at <= self.clock.now()
 
     def lease_can_be_had(self) -> bool:
-        machine = Machine(self.clock, self.rng, "host", 99, self.running.__contains__)
+        machine = Machine(self.clock, self.rng, Place("host"), 99, self.running.__contains__)
         self.running.discard(self.pid)
-        lease = acquire(self.catalog(), "c", by="user:bert", plan_id="p", machine=machine)
+        lease = acquire(
+            self.catalog(), "c", by="user:bert", plan_id="p", machine=machine, cluster_id="c-1"
+        )
         return lease.release() is None
 
     def is_finished(self) -> bool:
@@ -222,7 +224,12 @@ def test_the_answer_after_a_foreign_change_says_what_is_done_and_what_cannot_be(
     assert "2 of 4 actions are applied" in error.message
     assert "plan again" in error.hint
     assert statuses(answer) == [APPLIED, APPLIED, STALE, STALE]
-    assert world.receipts() == [("split-001", "applied"), ("split-002", "applied")]
+    # The call that was made and refused has its receipt too, and says what the system said.
+    made = [("split-001", "applied"), ("split-002", "applied"), ("split-003", "stale")]
+    assert world.receipts() == made
+    refused = read_receipts(world.catalog(), world.plan.plan_id)[-1]
+    assert (refused.expected_version, refused.catalog_version) == (3, None)
+    assert "the catalog is at version 4, not 3" in str(refused.error)
     assert [request == "" for request, _, _ in world.cluster.splits] == [False, False, True]
     assert world.lease_is_free()
     again, answer = world.stopped(Conflict)
@@ -230,18 +237,70 @@ def test_the_answer_after_a_foreign_change_says_what_is_done_and_what_cannot_be(
         "plan_stale_version",
         [ALREADY, ALREADY, STALE, STALE],
     )
-    assert world.receipts() == [("split-001", "applied"), ("split-002", "applied")]
+    # Stale before any call was made: nothing to keep.
+    assert world.receipts() == made
 
 
-def test_a_system_that_refuses_the_version_that_it_shows_ends_it(
+def test_a_system_that_refuses_the_version_that_it_shows_ends_it_and_is_not_called_a_change(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    world = World(monkeypatch, faults=[None, Fault.MISMATCH, Fault.MISMATCH, Fault.MISMATCH])
+    world = World(monkeypatch, faults=[None, Fault.MISMATCH])
     error, answer = world.stopped(Conflict)
-    assert error.code == "plan_stale_version"
-    assert statuses(answer) == [APPLIED, STALE, STALE, STALE]
+    assert error.code == "catalog_version_refused"
+    assert "refused version 2" in error.message
+    assert "look unchanged" in error.message
+    assert "changed while" not in str(error)
+    assert "stale" not in error.message
+    assert "again" in error.hint
+    assert statuses(answer) == [APPLIED, STALE, SKIPPED, SKIPPED]
+    assert answer.outcomes[1].reason in error.message
     assert world.receipts() == [("split-001", "applied"), ("split-002", "stale")]
+    kept = read_receipts(world.catalog(), world.plan.plan_id)[-1]
+    assert "the version differs" in str(kept.error)
     assert len(world.connector.calls) == 2
+    assert statuses(world.apply()) == [ALREADY, APPLIED, APPLIED, APPLIED]
+    assert world.receipts()[2:] == [(name, "applied") for name in world.names[1:]]
+
+
+def test_a_refused_call_has_its_receipt_also_where_the_routes_cannot_be_read_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(monkeypatch, faults=[Fault.MISMATCH])
+    world.connector.on_call = lambda _moment: setattr(world.connector, "down", True)
+    world.stopped(Unavailable)
+    assert world.receipts() == [("split-001", "stale")]
+
+
+def test_the_same_split_by_somebody_else_just_before_the_call_is_adopted_and_told(
+    world: World,
+) -> None:
+    first = world.plan.actions[0]
+
+    def overtake(moment: str) -> None:
+        if moment == "before":
+            world.connector.on_call = lambda _moment: None
+            world.cluster.foreign_split(first.split_key)
+
+    world.connector.on_call = overtake
+    assert statuses(world.apply()) == [ALREADY, APPLIED, APPLIED, APPLIED]
+    kept = read_receipts(world.catalog(), world.plan.plan_id)
+    assert [(r.action_id, r.status.value, r.repeated) for r in kept[:3]] == [
+        ("split-001", "stale", False),
+        ("split-001", "applied", True),
+        ("split-002", "applied", False),
+    ]
+    assert len(world.cluster.splits) == 4
+
+
+def test_one_cluster_under_two_names_is_applied_to_by_one_operator_at_a_time(world: World) -> None:
+    machine = Machine(world.clock, world.rng, Place("elsewhere"), 7, lambda _pid: True)
+    acquire(
+        world.catalog(), "other", by="user:bert", plan_id="p", machine=machine, cluster_id="c-1"
+    )
+    error, _ = world.stopped(Conflict)
+    assert error.code == "lease_held"
+    assert "cluster 'other'" in error.message
+    assert world.cluster.splits == []
 
 
 def test_what_is_refused_for_good_is_kept_and_ends_it_and_can_be_tried_again(
@@ -335,13 +394,15 @@ def test_who_was_overtaken_while_asleep_stops_before_it_writes(world: World) -> 
 def test_a_long_run_keeps_its_lease(world: World) -> None:
     def slow(_moment: str) -> None:
         world.clock.sleep(20)
-        machine = Machine(world.clock, world.rng, "other", 99, lambda _pid: True)
+        machine = Machine(world.clock, world.rng, Place("other"), 99, lambda _pid: True)
         with pytest.raises(Conflict, match="user:anna"):
-            acquire(world.catalog(), "c", by="user:bert", plan_id="p", machine=machine)
+            acquire(
+                world.catalog(), "d", by="user:bert", plan_id="p", machine=machine, cluster_id="c-1"
+            )
 
     world.connector.on_call = slow
     assert statuses(world.apply()) == [APPLIED] * 4
-    assert len(read_lease(world.catalog(), "c")) > 2
+    assert len(read_lease(world.catalog(), "c", "c-1")) > 2
 
 
 def test_the_lease_is_released_on_an_interrupt_too(world: World) -> None:
@@ -442,7 +503,7 @@ def test_another_cluster_is_refused_before_anything_is_done(world: World) -> Non
     assert error.code == "cluster_mismatch"
     assert "c-1" in error.message
     assert "c-2" in error.message
-    assert read_lease(world.catalog(), "c") == []
+    assert read_lease(world.catalog(), "c", "c-1") == []
     world.cluster.cluster_id = None
     assert statuses(world.apply()) == [APPLIED] * 4
 
@@ -504,7 +565,7 @@ def test_a_cluster_that_does_not_answer_leaves_no_lease(world: World) -> None:
     world.connector.down = True
     error, _ = world.stopped(Unavailable)
     assert "goes on where this stopped" in error.hint
-    assert read_lease(world.catalog(), "c") == []
+    assert read_lease(world.catalog(), "c", "c-1") == []
 
 
 def test_a_plan_that_proposes_nothing_is_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,16 @@ from fakes import FakeClock, FakeRng
 from workbench.catalog.catalog import Catalog
 from workbench.errors import Conflict, Unavailable
 from workbench.session import lease as leases
-from workbench.session.lease import TTL, Lease, Machine, acquire, process_is_there, read_lease
+from workbench.session.lease import (
+    TTL,
+    Lease,
+    Machine,
+    Place,
+    acquire,
+    process_is_there,
+    read_lease,
+    this_machine,
+)
 from workbench.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -37,11 +47,12 @@ class World:
     def catalog(self) -> Catalog:
         return Catalog.open(self.store, clock=self.clock, rng=self.rng, writer="test")
 
-    def machine(self, host: str, pid: int) -> Machine:
-        return Machine(self.clock, self.rng, host, pid, self.running.__contains__)
+    def machine(self, place: Place | str, pid: int) -> Machine:
+        where = Place(place) if isinstance(place, str) else place
+        return Machine(self.clock, self.rng, where, pid, self.running.__contains__)
 
-    def take(self, host: str = "a", pid: int = 1, by: str = "user:anna") -> Lease:
-        machine = self.machine(host, pid)
+    def take(self, place: Place | str = "a", pid: int = 1, by: str = "user:anna") -> Lease:
+        machine = self.machine(place, pid)
         return acquire(self.catalog(), "c", by=by, plan_id=f"plan-of-{pid}", machine=machine)
 
     def rows(self) -> list[LeaseRow]:
@@ -80,6 +91,112 @@ def test_a_holder_whose_process_is_gone_is_taken_over_at_once_on_its_host_only()
     refused(lambda: world.take("b", 2))
     world.take("a", 3)
     assert [row.holder.pid for row in world.rows()] == [1, 3]
+
+
+HERE = Place("a", machine="m1", boot="b1", namespace="pid:[1]")
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        replace(HERE, host="b"),
+        replace(HERE, namespace="pid:[2]"),
+        replace(HERE, namespace=None),
+        replace(HERE, machine="m2"),
+        replace(HERE, machine="m2", boot="b2"),
+        # Perhaps another machine of the same name: nothing tells that it was a reboot.
+        replace(HERE, machine=None, boot="b2"),
+        replace(HERE, boot=None),
+        Place("a"),
+    ],
+)
+def test_a_holder_elsewhere_counts_until_it_expires_though_its_pid_is_not_here(
+    elsewhere: Place,
+) -> None:
+    for holder, asker in ((elsewhere, HERE), (HERE, elsewhere)):
+        world = World()
+        held = world.take(holder, 1)
+        world.running.remove(1)
+        error = refused(lambda world=world, asker=asker: world.take(asker, 2))  # type: ignore[misc]
+        assert f"from {holder.host}, process 1" in error.message
+        world.clock.time = held.expires_at
+        world.take(asker, 2)
+
+
+def test_a_holder_from_before_a_reboot_is_gone_though_its_pid_is_taken() -> None:
+    world = World()
+    world.take(HERE, 1)
+    world.take(replace(HERE, boot="b2"), 2)
+    assert [row.holder.pid for row in world.rows()] == [1, 2]
+
+
+@pytest.mark.parametrize("place", [HERE, Place("a"), Place("a b", boot="b1")])
+def test_a_place_read_back_is_the_one_that_was_written(place: Place) -> None:
+    world = World()
+    world.take(place)
+    assert world.rows()[0].holder.place == place
+
+
+def test_a_row_with_nothing_but_a_host_name_is_read() -> None:
+    assert Place.parse("a") == Place("a")
+    assert Place.parse("a b c") == Place("a b c")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PID namespaces are Linux's")
+def test_this_machine_knows_its_boot_and_its_pid_namespace() -> None:
+    here = this_machine().place
+    assert here.namespace == str(Path("/proc/self/ns/pid").readlink())
+    assert here.boot
+    assert this_machine().place == here
+
+
+def test_one_cluster_under_two_names_has_one_lease() -> None:
+    world = World()
+
+    def take(cluster: str, cluster_id: str | None, pid: int) -> Lease:
+        machine = world.machine("a", pid)
+        return acquire(
+            world.catalog(),
+            cluster,
+            by="user:x",
+            plan_id="p",
+            machine=machine,
+            cluster_id=cluster_id,
+        )
+
+    held = take("local", "id-1", 1)
+    error = refused(lambda: take("other", "id-1", 2))
+    assert "cluster 'local'" in error.message
+    take("other", "id-2", 2)
+    take("local", None, 3)
+    assert held.release() is None
+    take("other", "id-1", 2)
+    assert [row.cluster for row in read_lease(world.catalog(), "any", "id-1")] == [
+        "local",
+        "local",
+        "other",
+    ]
+
+
+@pytest.mark.parametrize("strange", ["../x", "..", "a b", "é", "x" * 300, "a/b", ".", "x\n"])
+def test_an_id_that_is_no_name_of_a_dataset_still_names_one_lease(strange: str) -> None:
+    world = World()
+    machine = world.machine("a", 1)
+    acquire(world.catalog(), "c", by="user:x", plan_id="p", machine=machine, cluster_id=strange)
+    [name] = [manifest.name for manifest in world.catalog().list("lease/")]
+    assert name.removeprefix("lease/").isalnum()
+    other = world.machine("b", 2)
+    refused(
+        lambda: acquire(
+            world.catalog(), "d", by="user:x", plan_id="p", machine=other, cluster_id=strange
+        )
+    )
+
+
+def test_an_empty_id_is_none() -> None:
+    world = World()
+    acquire(world.catalog(), "c", by="u", plan_id="p", machine=world.machine("a", 1), cluster_id="")
+    assert len(world.rows()) == 1
 
 
 def test_an_expired_lease_is_taken_over_from_anywhere_and_not_before() -> None:
@@ -127,8 +244,8 @@ def test_of_two_who_find_it_free_at_once_one_gets_it(monkeypatch: pytest.MonkeyP
     won: list[Lease] = []
     read = leases.read_lease
 
-    def slow(catalog: Catalog, cluster: str) -> list[LeaseRow]:
-        rows = read(catalog, cluster)
+    def slow(catalog: Catalog, *which: str | None) -> list[LeaseRow]:
+        rows = read(catalog, *which)
         if not won:
             # Between reading and writing, the other one comes and goes all the way.
             monkeypatch.setattr(leases, "read_lease", read)
@@ -147,8 +264,8 @@ def test_a_lost_race_against_one_who_let_go_is_tried_again(
     world = World()
     read = leases.read_lease
 
-    def slow(catalog: Catalog, cluster: str) -> list[LeaseRow]:
-        rows = read(catalog, cluster)
+    def slow(catalog: Catalog, *which: str | None) -> list[LeaseRow]:
+        rows = read(catalog, *which)
         monkeypatch.setattr(leases, "read_lease", read)
         world.take("b", 2).release()
         return rows
@@ -197,4 +314,4 @@ def test_rows_read_back_are_those_that_were_written() -> None:
     [row] = world.rows()
     assert (row.token, row.expires_at) == (held.token, held.expires_at)
     assert row.expires_at - row.at == TTL
-    assert replace(row.holder, name="") == leases.Holder("", "a", 1, "plan-of-1")
+    assert replace(row.holder, name="") == leases.Holder("", Place("a"), 1, "plan-of-1")

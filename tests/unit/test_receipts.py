@@ -16,14 +16,14 @@ from workbench.catalog.catalog import Catalog, Write
 from workbench.errors import Conflict, InvalidArgument, InvalidInput, NotFound
 from workbench.model.tables import LEASE, RECEIPT
 from workbench.session.receipts import (
+    Applied,
     Receipt,
     ReceiptBook,
     ReceiptStatus,
-    applied_at,
+    applied_of,
     find_jobs,
     list_jobs,
     read_receipts,
-    wholly_applied,
 )
 from workbench.stores.memory import MemoryStore
 
@@ -119,26 +119,20 @@ def test_receipts_under_another_hash_do_not_count_for_the_plan() -> None:
     book = ReceiptBook(catalog, plan)
     book.append(receipt(plan, 0, content_hash="0" * 64))
     assert book.applied == frozenset()
-    assert applied_at(catalog, plan) is None
+    assert applied_of(catalog, plan) == Applied(0, None)
 
 
-def test_applied_at_is_the_end_of_the_last_call_that_took_effect() -> None:
+def test_applied_counts_what_took_effect_up_to_the_end_of_the_last_call() -> None:
     catalog, plan = given()
-    assert applied_at(catalog, plan) is None
+    assert applied_of(catalog, plan) == Applied(0, None)
     book = ReceiptBook(catalog, plan)
     book.append(receipt(plan, 0, minute=5))
     book.append(receipt(plan, 1, minute=3))
     book.append(failure(plan, 2, minute=9))
-    assert applied_at(catalog, plan) == NOON + timedelta(minutes=5, seconds=2)
-    assert not wholly_applied(catalog, plan)
+    assert applied_of(catalog, plan) == Applied(2, NOON + timedelta(minutes=5, seconds=2))
     book.append(receipt(plan, 2, minute=10))
-    assert wholly_applied(catalog, plan)
-
-
-def test_a_plan_that_proposes_nothing_is_never_wholly_applied() -> None:
-    catalog, plan = given(splits=0)
-    assert plan.actions == ()
-    assert not wholly_applied(catalog, plan)
+    book.append(receipt(plan, 2, minute=11, action_id="split-999"))
+    assert applied_of(catalog, plan) == Applied(3, NOON + timedelta(minutes=10, seconds=2))
 
 
 def test_jobs_are_the_newest_tries_newest_first_of_the_cluster_or_plan_asked_for() -> None:

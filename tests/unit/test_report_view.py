@@ -23,6 +23,7 @@ from tests.browser.report_inputs import (
 from workbench.model.plan import ActionKind, Declined
 from workbench.report.charts import Block
 from workbench.report.executed_view import ExecutedCall
+from workbench.report.headline import Measured
 from workbench.report.heat_view import (
     CUT_LABEL_PERCENT,
     Cut,
@@ -68,6 +69,58 @@ def test_outcome_says_whether_the_forecast_held(heaviest_after: int, drift: floa
     view = report_view(sample_inputs(plan=plan, verification=seen))
     assert view.headline.outcome == outcome
     assert ("worth making anew" in view.headline.outcome_detail) == (drift > 0.2)
+
+
+def would_and_came(view: ReportView):
+    by_name = {figure.name: figure for figure in view.headline.figures}
+    return by_name.get("would"), by_name["came"]
+
+
+def test_on_the_routes_of_the_plan_what_was_measured_came():
+    view = report_view(sample_inputs(measured=Measured(0.196, applied=2, as_planned=True)))
+    would, came = would_and_came(view)
+    assert (would, came.label, came.value) == (None, "What came", "19.6%")
+    assert "it carried 19.6%" in view.headline.sentence
+    assert view.headline.outcome == "held"
+    assert "after the plan was executed" in view.replayed_text
+    assert "on the routes that it left" in view.replayed_text
+    assert view.after_label == "after"
+
+
+@pytest.mark.parametrize(
+    ("applied", "condition"),
+    [
+        (0, "had all of the plan been applied"),
+        (1, "had all of the plan been applied"),
+        (2, "on the routes that the plan leaves"),
+    ],
+)
+def test_on_other_routes_the_replay_is_only_what_would_have_come(applied: int, condition: str):
+    measured = Measured(0.562, applied=applied, as_planned=False)
+    view = report_view(sample_inputs(measured=measured))
+    would, came = would_and_came(view)
+    count = f"{applied} of 2\u00a0actions applied"
+    assert (would.label, would.value) == ("Would have come", "20.7%")
+    assert would.note == f"{condition}; {count}"
+    assert (came.value, came.note) == ("56.2%", "on the routes as they are")
+    head = view.headline
+    assert f"it would have carried 20.7%, {condition}" in head.sentence
+    assert "on the routes as they are, the hottest carried 56.2%" in head.sentence
+    assert (head.outcome, head.outcome_text) == ("would", "The forecast would have held")
+    assert condition in head.outcome_detail.lower()
+    assert count in head.outcome_detail
+    assert "came" not in head.outcome_detail
+    assert "executed" not in view.replayed_text
+    assert count in view.replayed_text
+    assert "would" in view.after_label
+
+
+def test_what_could_not_be_measured_has_no_number():
+    for as_planned in (True, False):
+        measured = Measured(None, applied=2, as_planned=as_planned)
+        view = report_view(sample_inputs(measured=measured))
+        assert would_and_came(view)[1].value == "not measured"
+        assert "it carried 20.7%" not in view.headline.sentence
 
 
 def test_without_verification_nothing_is_said_to_have_come():
@@ -350,7 +403,8 @@ def test_what_was_executed_is_told_call_by_call() -> None:
     assert "\x1b" not in "".join(second)
     assert second[5].startswith("failed: route 8")
     assert ("Lost writes", "0 of 9") in view.facts
-    assert "after the plan was executed" in view.replayed_text
+    # Calls alone do not tell that the load came on the routes that they left.
+    assert "after the plan was executed" not in view.replayed_text
 
 
 def test_nothing_executed_leaves_no_table() -> None:

@@ -143,6 +143,7 @@ def _action_fields(outcome: ActionOutcome) -> dict[str, Any]:
         "right_route_id": receipt.right_route_id if receipt else None,
         "catalog_version": receipt.catalog_version if receipt else None,
         "job_id": receipt.job_id if receipt else None,
+        "repeated": receipt.repeated if receipt and receipt.catalog_version is not None else None,
         "seconds": outcome.seconds,
         "call": call_fields(call, predicted=outcome.predicted) if call else None,
     }
@@ -189,11 +190,11 @@ def print_outcomes(answer: ApplyAnswer) -> None:
     if not answer.outcomes:
         click.echo(f"plan {plan_id} proposes nothing: there is nothing to apply")
         return
-    names = ("action", "status", "route", "split key", "children", "version", "seconds", "reason")
-    left = {"action", "status", "split key", "children", "reason"}
+    names = "action,status,route,split key,children,found made,version,seconds,reason"
+    left = {"action", "status", "split key", "children", "found made", "reason"}
     print_table(
         f"Plan {plan_id} on {answer.plan.cluster}",
-        [(name, "left" if name in left else "right") for name in names],
+        [(name, "left" if name in left else "right") for name in names.split(",")],
         [_row(outcome) for outcome in answer.outcomes],
     )
     if answer.target is None:
@@ -218,6 +219,7 @@ def _row(outcome: ActionOutcome) -> list[str]:
         str(receipt.route_id) if receipt else "",
         printable_key(outcome.action.split_key),
         " and ".join(str(child) for child in children if child is not None),
+        "" if version is None else "yes" if receipt and receipt.repeated else "no",
         "" if version is None else str(version),
         "" if outcome.seconds is None else f"{outcome.seconds:.3f}",
         outcome.reason or "",

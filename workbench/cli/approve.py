@@ -83,7 +83,18 @@ def approve(
         names = ", ".join(decision.changed)
         click.echo(f"{verb} plan {decision.plan_id} by {decision.by}: {names}")
     click.echo(f"approved now: {', '.join(decision.approved) or 'nothing'}")
+    _print_next(catalog, found, decision)
     return 0
+
+
+def _print_next(catalog: Catalog, found: Plan, decision: Approval) -> None:
+    """Say what to do with what is approved: a trace has no cluster to execute it on."""
+    if not decision.approved:
+        return
+    source = catalog.get(f"{found.cluster}/load_window").properties.get("source", "")
+    step = "verify" if source.startswith("trace:") else "apply"
+    option = "" if step == "verify" else " --dry-run"
+    click.echo(f"next: workbench {step} {found.plan_id}{option}")
 
 
 def _approve_by_policy(

@@ -181,7 +181,7 @@ def _live(
     )
     with progress_bar() as progress:
         answer = demo_live(options, progress)
-    for warning in answer.warnings:
+    for warning in (*answer.warnings, *answer.verified.warnings):
         warn(warning)
     if as_json:
         emit("demo", _live_fields(answer, options))
@@ -267,7 +267,7 @@ def _print_live(answer: LiveDemoAnswer, options: Any) -> None:
     from workbench.session.applying import ActionStatus
 
     played, checked = answer.played, answer.checked
-    click.echo(f"trace     {answer.trace}, made in {played.seconds:.0f} s")
+    click.echo(f"trace     {answer.trace}, played in {played.seconds:.0f} s")
     click.echo(
         f"cluster   {options.nodes} nodes, {options.groups} groups: {played.writes:,} writes "
         f"acknowledged, {played.reads:,} reads answered"

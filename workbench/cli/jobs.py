@@ -123,8 +123,14 @@ def _children(job: Receipt) -> str:
     return " and ".join(str(each) for each in ids if each is not None)
 
 
+def _found_made(job: Receipt) -> str:
+    if job.catalog_version is None:
+        return ""
+    return "yes" if job.repeated else "no"
+
+
 def _print_jobs(found: Sequence[Receipt]) -> None:
-    names = ("job", "cluster", "phase", "route", "split key", "children", "version", "updated")
+    names = "job,cluster,phase,route,split key,children,found made,version,updated,error"
     right = {"route", "version"}
     rows = [
         [
@@ -134,13 +140,14 @@ def _print_jobs(found: Sequence[Receipt]) -> None:
             str(job.route_id),
             printable_key(job.split_key),
             _children(job),
+            _found_made(job),
             "" if job.catalog_version is None else str(job.catalog_version),
             rfc3339(job.updated_at),
             job.error or "",
         ]
         for job in found
     ]
-    columns = [(name, "right" if name in right else "left") for name in (*names, "error")]
+    columns = [(name, "right" if name in right else "left") for name in names.split(",")]
     print_table(f"{len(found)} jobs, newest first", columns, rows)
 
 
@@ -155,7 +162,7 @@ def _print_job(job: Receipt) -> None:
         ("version expected", str(job.expected_version)),
         ("version after", "unchanged" if job.catalog_version is None else str(job.catalog_version)),
         ("request id", job.request_id),
-        ("found made", "yes" if job.repeated else "no"),
+        ("found made", _found_made(job) or "no"),
         ("by", job.by),
         ("started", rfc3339(job.started_at)),
         ("updated", rfc3339(job.updated_at)),

@@ -106,21 +106,26 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="workbench", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show a traceback where something fails.")
 def cli(debug: bool) -> None:
-    """Find hot key ranges, plan splits with a proven bound, approve them, check the forecast.
+    """Find hot key ranges, plan splits with a proven bound, execute them, check the forecast.
 
-    A first look, on a generated trace:
+    A first look, against a cluster on this machine that is started for it:
 
         workbench demo
 
-    The steps of it, on a trace of your own:
+    The steps of it, on a live cluster:
 
     \b
-        workbench collect trace:accesses.csv
+        workbench cluster up                  bundled nodes; prints their URL
+        workbench collect node://HOST:PORT    --every 60s goes on until Ctrl-C
         workbench hot
-        workbench plan --until 50%
+        workbench plan
         workbench approve PLAN
+        workbench apply PLAN                  --dry-run shows the literal calls
+        workbench collect node://HOST:PORT
         workbench verify PLAN
         workbench report PLAN
+
+    On a recorded trace, collect trace:FILE and plan on a part of it: plan --until 50%.
 
     PLAN is a plan's id, or enough of its first digits, or a file. The catalog is --catalog, else
     WORKBENCH_CATALOG, else ./.workbench/catalog. Every option can be set in workbench.toml

@@ -30,6 +30,12 @@ OUTCOMES: Final = {
     Outcome.SHORT: "better, but short of the forecast",
     Outcome.FAILED: "the plan did not help on this load",
 }
+# Where the replay is on routes that the cluster does not have.
+OUTCOMES_WOULD: Final = {
+    Outcome.HELD: "the forecast would have held",
+    Outcome.SHORT: "it would have been better, but short of the forecast",
+    Outcome.FAILED: "the plan would not have helped on this load",
+}
 
 on_option = click.option(
     "--on", "later", metavar="CLUSTER", help="Replay this later collection of the same cluster."
@@ -54,8 +60,11 @@ def verify(
 
     What came later may be the rest of the same collection, or one of its own under another
     name (--on). Also checks the plan's numbers and proof against the load from which it was
-    made; where they do not hold, the exit status is 1. Of a plan that was applied, measured load
-    counts from the first whole window after that.
+    made; where they do not hold, the exit status is 1.
+
+    On a live cluster it tells what came on the routes as they are, from the first whole window
+    after the plan's last call. Where those are not the routes that the plan leaves, its replay
+    is told as what would have come.
 
     \b
     Examples:
@@ -66,7 +75,7 @@ def verify(
     """
     from workbench.session.cluster import open_cluster
     from workbench.session.plans import resolve_plan
-    from workbench.session.receipts import applied_at, wholly_applied
+    from workbench.session.receipts import applied_of
     from workbench.session.verify import verify_plan
     from workbench.session.wiring import open_catalog
 
@@ -82,8 +91,7 @@ def verify(
             since=since,
             until=until,
             later=after,
-            applied_at=applied_at(catalog, found),
-            wholly_applied=wholly_applied(catalog, found),
+            applied=applied_of(catalog, found),
         )
     for warning in answer.warnings:
         warn(warning)
@@ -117,16 +125,21 @@ def verify_fields(answer: VerifyAnswer) -> dict[str, Any]:
         },
         "max_share_before": replayed.before.max_share,
         "max_share_after": replayed.after.max_share,
+        "max_share_now": answer.max_share_now,
+        "execution": answer.execution.value,
+        "applied_actions": answer.applied.actions,
         "outcome": None if answer.false_claims else replayed.outcome.value,
         "drift": {"distance": replayed.drift, "drifted": replayed.drifted},
         "false_claims": list(answer.false_claims),
-        "applied_at": None if answer.applied_at is None else rfc3339(answer.applied_at),
+        "applied_at": None if answer.applied.at is None else rfc3339(answer.applied.at),
         "warnings": list(answer.warnings),
     }
 
 
 def print_verification(answer: VerifyAnswer) -> None:
     """Print forecast and outcome for a human."""
+    from workbench.session.verify import Execution
+
     proposal, replayed = answer.plan, answer.replayed
     if answer.false_claims:
         click.echo(
@@ -135,36 +148,69 @@ def print_verification(answer: VerifyAnswer) -> None:
         )
         return
     print_shares(answer)
-    outcome = OUTCOMES[replayed.outcome] if proposal.actions else "nothing was proposed"
-    click.echo(
-        f"{outcome}; {percent(replayed.drift)} of the load came on other "
-        f"routes than forecast{', plan again on newer load' if replayed.drifted else ''}"
-    )
-    kind = "accesses" if proposal.atom_kind == "key" else "buckets"
+    click.echo(verdict_text(answer))
+    recorded = answer.execution is Execution.REPLAYED
+    kind = "accesses" if recorded and proposal.atom_kind == "key" else "buckets"
     window = f"{rfc3339(replayed.since)} to {rfc3339(replayed.until)}"
     click.echo(f"replayed: {replayed.events:,} {kind}, {window}")
-    if answer.applied_at is not None:
-        click.echo(f"applied: {rfc3339(answer.applied_at)}")
+    if answer.applied.at is not None:
+        count = f"{answer.applied.actions} of {len(proposal.actions)} actions"
+        click.echo(f"applied: {rfc3339(answer.applied.at)}, {count}")
     click.echo(f"the proof of plan {proposal.plan_id} holds")
 
 
+def verdict_text(answer: VerifyAnswer) -> str:
+    """Return whether the forecast held, or would have, in a sentence."""
+    replayed, would = answer.replayed, answer.execution.counterfactual
+    if not answer.plan.actions:
+        outcome = "nothing was proposed"
+    elif would:
+        outcome = f"{OUTCOMES_WOULD[replayed.outcome]}, {_condition(answer)}"
+    else:
+        outcome = OUTCOMES[replayed.outcome]
+    came = "would have come" if would else "came"
+    again = ", plan again on newer load" if replayed.drifted else ""
+    drift = f"{percent(replayed.drift)} of the load {came} on other routes than forecast"
+    return f"{outcome}; {drift}{again}"
+
+
 def print_shares(answer: VerifyAnswer) -> None:
-    """Print the hottest route's share: before, forecast, after."""
+    """Print the hottest route's share: before, forecast, and what came or would have come."""
+    from workbench.session.verify import Execution
+
     proposal, replayed = answer.plan, answer.replayed
-    splits = len(proposal.actions)
-    print_table(
-        "The hottest route's share of the load",
-        [("", "left"), ("before", "right"), (f"after {splits_text(splits)}", "right")],
+    before, after = percent(replayed.before.max_share), percent(replayed.after.max_share)
+    now = percent(answer.max_share_now)
+    columns = [("", "left"), ("before", "right")]
+    columns.append((f"after {splits_text(len(proposal.actions))}", "right"))
+    rows = [
         [
-            [
-                "forecast, from the load that was planned on",
-                percent(proposal.max_share_before),
-                percent(proposal.max_share_after),
-            ],
-            [
-                "replayed, on the load that came next",
-                percent(replayed.before.max_share),
-                percent(replayed.after.max_share),
-            ],
-        ],
-    )
+            "forecast, from the load that was planned on",
+            percent(proposal.max_share_before),
+            percent(proposal.max_share_after),
+        ]
+    ]
+    if answer.execution is Execution.REPLAYED:
+        rows.append(["replayed, on the load that came next", before, after])
+    elif answer.execution is Execution.APPLIED:
+        rows += [
+            ["came, on the routes that the plan left", "", now],
+            ["would have come, without the plan", before, ""],
+        ]
+    else:
+        columns.append(("routes as they are", "right"))
+        rows = [
+            *([*row, ""] for row in rows),
+            [f"would have come, {_condition(answer)}", before, after, ""],
+            ["came, on the routes as they are", "", "", now],
+        ]
+    print_table("The hottest route's share of the load", columns, rows)
+
+
+def _condition(answer: VerifyAnswer) -> str:
+    """Return under which condition the replay would be what came."""
+    from workbench.session.verify import Execution
+
+    if answer.execution is Execution.ELSEWHERE:
+        return "on the routes that the plan leaves"
+    return "had all of the plan been applied"

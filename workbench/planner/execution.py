@@ -10,6 +10,7 @@ Rules:
 - The routes must be exactly those that the applied actions leave, at exactly the version that
   they leave. Where they are one version further, and the difference is the next action, that
   action was made and only its receipt is missing, as after a kill between call and receipt.
+  Who made it cannot be told, nor need it: the same split by somebody else is adopted.
   Anything else is Stale: somebody changed the routes, and the plan says nothing about them.
 
 Because of the last rule no step needs to know what became of the step before: whoever was

@@ -2,14 +2,15 @@
 
     ReportInputs ──report_view──▶ ReportView ──▶ the HTML page, the widgets
 
-The answer comes first: the hottest route's share before, the forecast, what came, and whether
-the forecast held. All text in a view is cleaned and formatted; templates only place it. Pure:
-no clock, no file. Neither Pillow nor Jinja2 is imported here.
+The answer comes first: the hottest route's share before, the forecast, what came or would have
+come, and whether the forecast held. All text in a view is cleaned and formatted; templates only
+place it. Pure: no clock, no file. Neither Pillow nor Jinja2 is imported here.
 
 Whether the forecast held is `planner.replay.Outcome`, and beside it:
 
     open     nothing was replayed yet
     idle     the plan has no actions
+    would    it was replayed on routes that the live cluster does not have
     void     the load in the catalog is not the load that the plan was made from
 """
 
@@ -37,7 +38,7 @@ from workbench.report.charts import (
     axis,
 )
 from workbench.report.executed_view import ExecutedCall, executed_table
-from workbench.report.headline import Headline, headline
+from workbench.report.headline import Headline, Measured, headline
 from workbench.report.heat_view import Cut, HeatFigure, load_figures, owner_figure
 from workbench.report.plan_view import PlanView, objective_text, plan_view, share_of
 from workbench.report.tables import Column, Table, table
@@ -58,6 +59,8 @@ SKYLINE_BLOCKS_MAX: Final = 400
 HOT_RANGES_MAX: Final = 12
 TIME_TICKS_MAX: Final = 5
 REASONS_MAX: Final = 4
+# In a legend, where the cluster does not have the routes that the plan leaves.
+WOULD: Final = "after all of the plan, as it would be"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +77,14 @@ class ReportInputs:
         verdicts: Detection's answers, hottest first.
         heat: Load by key and time in the plan's window.
         heat_after: The same in the replayed window, with the same rows.
-        verification: The forecast beside what came; None before that.
+        verification: The forecast beside later load, replayed; None before that.
         approval: `by`, `at`, and `actions` where only some; None where not approved.
         made_at: When the report was made.
         version: Of the workbench.
         false_claims: What of the plan's own numbers the load behind it contradicts.
         facts: More to say of the run at the top, by name.
         executed: The calls that were made for the plan, in order.
+        measured: What came on the routes of a live cluster; None for recorded load.
     """
 
     title: str
@@ -99,6 +103,7 @@ class ReportInputs:
     false_claims: Sequence[str] = ()
     facts: Sequence[tuple[str, str]] = ()
     executed: Sequence[ExecutedCall] = ()
+    measured: Measured | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +141,7 @@ class ReportView:
     plan: PlanView
     executed: Table | None
     replayed_text: str
+    after_label: str
     verdicts: Table
     verdict_counts: str
     assumptions: Table
@@ -154,14 +160,17 @@ def report_view(inputs: ReportInputs) -> ReportView:
     return ReportView(
         title=words.clean(inputs.title),
         facts=_facts(inputs),
-        headline=headline(plan, verification, words.clean(inputs.cluster), inputs.false_claims),
+        headline=headline(
+            plan, verification, words.clean(inputs.cluster), inputs.false_claims, inputs.measured
+        ),
         load=load_figures(inputs.heat, inputs.heat_after, cuts),
         hot_ranges=None if inputs.heat is None else _hot_ranges(inputs.heat),
         compared=None if verification is None else _compared(plan, verification, cuts),
         routes=_route_loads(plan, verification),
         plan=plan_view(plan),
         executed=executed_table(inputs.executed),
-        replayed_text=_replayed_text(plan, executed=bool(inputs.executed)),
+        replayed_text=_replayed_text(plan, inputs.measured),
+        after_label="after" if inputs.measured is None or inputs.measured.as_planned else WOULD,
         verdicts=_verdict_table(inputs.verdicts),
         verdict_counts=_verdict_counts(inputs.verdicts),
         assumptions=table(
@@ -204,17 +213,28 @@ def _facts(inputs: ReportInputs) -> tuple[tuple[str, str], ...]:
     return tuple(facts)
 
 
-def _replayed_text(plan: Plan, *, executed: bool) -> str:
+def _replayed_text(plan: Plan, measured: Measured | None) -> str:
     """Return what was compared, in a sentence."""
-    what = "accesses" if plan.atom_kind == "key" else "load windows"
-    if executed:
+    if measured is None:
+        what = "accesses" if plan.atom_kind == "key" else "load windows"
         return (
-            f"The {what} that came after the plan was executed, counted on the routes as they "
-            "would still be without it, and on the routes that it left."
+            f"The same recorded {what}, counted on the routes as they were and on the routes that "
+            "the plan leaves. The plan had not seen them."
+        )
+    if not measured.as_planned:
+        return (
+            "The load windows that came later, counted on the routes that the plan found and on "
+            "those that all of it would leave. The newest collected routes are not those "
+            f"({measured.applied_text(plan)})."
+        )
+    if not plan.actions:
+        return (
+            "The load windows that came later, counted on the routes that the plan found, which "
+            "it leaves as they are."
         )
     return (
-        f"The same recorded {what}, counted on the routes as they were and on the routes that "
-        "the plan leaves. The plan had not seen them."
+        "The load windows that came after the plan was executed, counted on the routes as they "
+        "would still be without it, and on the routes that it left."
     )
 
 

@@ -32,7 +32,6 @@ from workbench.errors import (
 from workbench.model.keys import Span
 from workbench.model.plan import ActionKind
 from workbench.planner.execution import (
-    PLAN_AGAIN,
     Call,
     Done,
     Record,
@@ -77,7 +76,7 @@ class ActionStatus(StrEnum):
     already_applied  an earlier run made it
     skipped          not approved, or not reached
     failed           the system refused it for good
-    stale            the routes had changed, so it was not made
+    stale            not made: the routes had changed, or the system refused their version
     """
 
     APPLIED = "applied"
@@ -111,7 +110,7 @@ class ActionOutcome:
 
     @property
     def seconds(self) -> float | None:
-        """How long the call took that this run made; None where it made none."""
+        """How long this run's call took; None where it made none that was applied or failed."""
         made = self.status in {ActionStatus.APPLIED, ActionStatus.FAILED}
         return self.receipt.seconds if made and self.receipt else None
 
@@ -205,7 +204,8 @@ class Application:
                 whatever else the system refuses for good, with a receipt.
             InvalidArgument: no system can be told, or it executes nothing.
             Conflict: `lease_held`, `lease_lost`, `cluster_mismatch`; `plan_stale_version`: the
-                routes changed, what was applied before stays.
+                routes changed, what was applied before stays; `catalog_version_refused`: the
+                system says so, and the routes look as before.
             Unavailable: nothing was done by the last call; applying again resumes.
             OutcomeUnknown: likewise, but the last call may have been made.
         """
@@ -220,13 +220,14 @@ class Application:
             )
         target = self._open(allow_write=True)
         try:
-            self._check(target)
+            snapshot = self._check(target)
             lease = acquire(
                 self._catalog,
                 self._plan.cluster,
                 by=self._by,
                 plan_id=self._plan.plan_id,
                 machine=self._machine,
+                cluster_id=snapshot.cluster_id or self._properties.get("cluster_id"),
             )
             self.started = True
             try:
@@ -297,8 +298,7 @@ class Application:
                 case Stale():
                     raise self._stale(step.action, step.reason, step.advice)
                 case Call() if step == refused:
-                    # The routes look as they should, and still the call is refused for them.
-                    raise self._refuse(step)
+                    raise self._refused_as_shown(step)
                 case Call():
                     lease.keep()
                     refused = None if self._call(target, step) else step
@@ -317,6 +317,9 @@ class Application:
             raise
         except WorkbenchError as error:
             if error.code == VERSION_MISMATCH:
+                # Kept before the routes are looked at: whatever they show, this call was made.
+                said = f"{_refusal(step)}: {_text(error)}"
+                self._keep(self._receipt(tried, ReceiptStatus.STALE, said))
                 return False
             self._stopped[action.action_id] = (ActionStatus.FAILED, error.message)
             self._keep(self._receipt(tried, ReceiptStatus.FAILED, _text(error)))
@@ -342,12 +345,19 @@ class Application:
         ids = (left.route_id, right.route_id)
         self._keep(self._success(tried, step.catalog_version, ids, repeated=True))
 
-    def _refuse(self, step: Call) -> Conflict:
-        """Keep the receipt of a call that was refused for its version, and return the error."""
-        reason = f"the routes changed while {step.action.action_id} was called"
-        now = self._machine.clock.now()
-        self._keep(self._receipt(_tried(step, now), ReceiptStatus.STALE, reason))
-        return self._stale(step.action, reason, PLAN_AGAIN)
+    def _refused_as_shown(self, step: Call) -> Conflict:
+        """Return the error for a call refused for its version, where the routes are still at it."""
+        name = step.action.action_id
+        reason = f"{_refusal(step)}, though the routes look unchanged"
+        self._stopped[name] = (ActionStatus.STALE, reason)
+        applied = len(self._book.applied)
+        return Conflict(
+            f"{name} was not made: {reason}; "
+            f"{applied} of {len(self._plan.actions)} actions are applied and stay",
+            code="catalog_version_refused",
+            hint="apply again; if it stays so, look whether another system answers than that one",
+            retryable=True,
+        )
 
     def _stale(self, action: Action, reason: str, advice: str) -> Conflict:
         """Mark all that cannot be made any more, and return the error."""
@@ -530,6 +540,10 @@ def _tried(step: Call, started_at: datetime) -> _Tried:
     return _Tried(
         step.action, split.route.route_id, split.route.group, split.expected_version, started_at
     )
+
+
+def _refusal(step: Call) -> str:
+    return f"the system refused version {step.split.expected_version}"
 
 
 def _text(error: WorkbenchError) -> str:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 
 from workbench.catalog.catalog import Write
-from workbench.errors import InvalidArgument, NotFound
+from workbench.errors import Conflict, InvalidArgument, NotFound
 from workbench.model.keys import Span
 from workbench.model.tables import APPROVAL
 from workbench.planner.approvals import broken_limits
 from workbench.session.cluster import cluster_names, open_cluster
 from workbench.session.planning import false_claims
 from workbench.session.plans import plan_write
+from workbench.session.receipts import applied_of
 from workbench.session.system import SystemClock
 from workbench.session.verify import stale
 
@@ -211,7 +212,8 @@ def _checked_actions(catalog: Catalog, plan: Plan) -> list[str]:
     if [route.span for route in view.snapshot.routes] != [r.span for r in plan.routes_before]:
         claims.append("the routes are not those of the plan")
     if claims:
-        raise stale(plan, claims)
+        done = applied_of(catalog, plan).actions
+        raise _executed(plan, done) if done else stale(plan, claims)
     return [action.action_id for action in plan.actions]
 
 
@@ -248,4 +250,14 @@ def _check_closed(plan: Plan, approved: set[str], *, withdraw: bool) -> None:
         f"{first} splits a route that only {needs[first]} makes",
         code="approval_incomplete",
         hint=f"approve what it depends on too: {' '.join(sorted(missing))}",
+    )
+
+
+def _executed(plan: Plan, done: int) -> Conflict:
+    """Return the error for a plan that changed the routes itself, when it was applied."""
+    return Conflict(
+        f"plan {plan.plan_id} was executed: {done} of {len(plan.actions)} actions are applied, "
+        "and the routes that were collected since are theirs",
+        code="plan_executed",
+        hint=f"see `workbench jobs list --plan {plan.plan_id}`; for more, plan again",
     )

@@ -40,7 +40,7 @@ from workbench.session.look import hot
 from workbench.session.planning import plan, settled_since
 from workbench.session.plans import record_plan
 from workbench.session.progress import Progress, silent
-from workbench.session.receipts import applied_at, wholly_applied
+from workbench.session.receipts import applied_of
 from workbench.session.reporting import write_report
 from workbench.session.system import SystemRng
 from workbench.session.verify import verify_plan
@@ -271,13 +271,7 @@ def _loop(
     checked = work.check(progress)
     catalog.refresh()
     view = open_cluster(catalog, CLUSTER)
-    executed_at = applied_at(catalog, proposal)
-    verified = verify_plan(
-        view,
-        proposal,
-        applied_at=executed_at,
-        wholly_applied=wholly_applied(catalog, proposal),
-    )
+    verified = verify_plan(view, proposal, applied=applied_of(catalog, proposal))
     played = work.played()
     facts = [
         ("Cluster", f"{options.nodes} nodes, {options.groups} groups, on this machine"),

@@ -37,7 +37,7 @@ class ReceiptStatus(StrEnum):
 
     applied  the split is made
     failed   the system refused it for good
-    stale    the system refused it because the routes had changed
+    stale    the system refused the version that it was bound to
     """
 
     APPLIED = "applied"
@@ -63,7 +63,7 @@ class Receipt:
         target_group: Group of the right child; None where it stays.
         expected_version: At which the call was made.
         status: What came of it.
-        repeated: The split was found made.
+        repeated: The split was found made, by an earlier try or by somebody else.
         catalog_version: After the call; None where it did not take effect.
         left_route_id: The child below the split key; None where there is none.
         right_route_id: The child from it on; None where there is none.
@@ -104,6 +104,19 @@ class Receipt:
     def seconds(self) -> float:
         """How long the call took."""
         return max(0.0, (self.updated_at - self.started_at).total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """How much of a plan is applied.
+
+    Attributes:
+        actions: How many of its actions.
+        at: When the last of them was; None where none is.
+    """
+
+    actions: int = 0
+    at: datetime | None = None
 
 
 class ReceiptBook:
@@ -169,18 +182,12 @@ def read_receipts(catalog: Catalog, plan_id: str) -> list[Receipt]:
     return [_receipt(row, name) for row in rows]
 
 
-def applied_at(catalog: Catalog, plan: Plan) -> datetime | None:
-    """Return when the newest of the plan's actions was applied; None where none was."""
-    newest = _newest(read_receipts(catalog, plan.plan_id), plan).values()
-    times = [each.updated_at for each in newest if each.status is ReceiptStatus.APPLIED]
-    return max(times, default=None)
-
-
-def wholly_applied(catalog: Catalog, plan: Plan) -> bool:
-    """Tell whether every action of the plan is applied; False where it has none."""
+def applied_of(catalog: Catalog, plan: Plan) -> Applied:
+    """Return how much of a plan is applied, by the newest receipt of each of its actions."""
     newest = _newest(read_receipts(catalog, plan.plan_id), plan)
-    done = {i for i, receipt in newest.items() if receipt.status is ReceiptStatus.APPLIED}
-    return bool(plan.actions) and done == {action.action_id for action in plan.actions}
+    ids = [action.action_id for action in plan.actions]
+    done = [newest[i] for i in ids if i in newest and newest[i].status is ReceiptStatus.APPLIED]
+    return Applied(len(done), max((receipt.updated_at for receipt in done), default=None))
 
 
 def list_jobs(

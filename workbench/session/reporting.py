@@ -10,14 +10,15 @@ from workbench.model.keys import printable_key
 from workbench.planner.detect import Rule
 from workbench.planner.words import heavy_sentence
 from workbench.report.executed_view import ExecutedCall
+from workbench.report.headline import Measured
 from workbench.report.html import ReportInputs, report_html
 from workbench.session.approval import approved_actions
 from workbench.session.files import write_file
 from workbench.session.look import heat, hot
 from workbench.session.planning import false_claims
-from workbench.session.receipts import applied_at, read_receipts
+from workbench.session.receipts import applied_of, read_receipts
 from workbench.session.system import SystemClock
-from workbench.session.verify import VerifyAnswer, verify_plan
+from workbench.session.verify import Execution, VerifyAnswer, verify_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,7 +70,7 @@ def write_report(  # noqa: PLR0913 - what the page is made of, named
             assumptions={
                 name: value for name, value in view.properties.items() if name != "warnings"
             },
-            warnings=(*view.warnings, *_heavy(plan)),
+            warnings=(*(answered.warnings if answered else ()), *view.warnings, *_heavy(plan)),
             plan=plan,
             verdicts=answer.verdicts,
             heat=heat(view, since=plan.since, until=plan.until, series=series),
@@ -81,6 +82,7 @@ def write_report(  # noqa: PLR0913 - what the page is made of, named
             false_claims=claims,
             facts=facts,
             executed=_executed(catalog, plan),
+            measured=_measured(answered),
         )
     )
     write_file(path, page.encode())
@@ -127,9 +129,20 @@ def _verified(
     catalog: Catalog, view: ClusterView, plan: Plan, later: ClusterView | None
 ) -> VerifyAnswer | None:
     try:
-        return verify_plan(view, plan, later=later, applied_at=applied_at(catalog, plan))
+        return verify_plan(view, plan, later=later, applied=applied_of(catalog, plan))
     except NotFound:
         return None  # nothing came after the plan's window: the page says so
+
+
+def _measured(answer: VerifyAnswer | None) -> Measured | None:
+    """Return what came on a live cluster; None for recorded load, and where nothing came."""
+    if answer is None or answer.execution is Execution.REPLAYED:
+        return None
+    return Measured(
+        share=answer.max_share_now,
+        applied=answer.applied.actions,
+        as_planned=not answer.execution.counterfactual,
+    )
 
 
 def _approval(catalog: Catalog, plan: Plan) -> Mapping[str, str] | None:
