@@ -182,7 +182,7 @@ def test_the_shared_catalog_does_not_make_a_demo_keep_its_own(
     workbench: Callable[..., Any], configured: Callable[[str], None], trace: Path
 ) -> None:
     configured(LEADING)
-    assert workbench("demo", "--trace", str(trace), "--json").status == 0
+    assert workbench("demo", "--offline", "--trace", str(trace), "--json").status == 0
     assert not (trace.parent / "elsewhere").exists()
 
 

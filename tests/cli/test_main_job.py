@@ -206,7 +206,7 @@ def test_hot_gives_a_verdict_and_a_reason_for_every_route(workbench: Callable[..
     assert len(answer["routes"][0]["proof"]) >= 3
     assert sum(route["share"] for route in answer["routes"]) == pytest.approx(1)
     text = workbench("hot").out
-    assert "is under 50,000 a minute" in text
+    assert "(under 50,000 a minute)" in text
     assert "of 4 routes 0 hot, 4 cold" in text
 
 

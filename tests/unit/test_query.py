@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from workbench.errors import Corruption, Internal, InvalidInput, NotFound
 from workbench.model.keys import Span
 from workbench.model.plan import OBJECTIVES, Objective
+from workbench.model.routes import seed_routes
 from workbench.model.tables import ACCESS, LOAD_WINDOW
 from workbench.query.engine import run, sql_text
 from workbench.query.load import LoadReader, Source
@@ -119,12 +120,14 @@ def test_span_load_equals_a_plain_sum(
 @settings(max_examples=60, deadline=None)
 @given(load_rows)
 def test_route_windows_sum_what_was_measured_and_nothing_else(rows: list[dict[str, Any]]) -> None:
+    rows = [{**row, "route_id": 1 + (row["bucket_start"] >= b"b")} for row in rows]
     groups: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["window"] in {1, 2}:
             groups[row["route_id"], row["window"]].append(row)
     reader = LoadReader("c", {"load_window": load_table(rows)})
-    answer = reader.route_windows(T0 + MINUTE, T0 + 3 * MINUTE).to_pylist()
+    routes = seed_routes([b"b"])
+    answer = reader.route_windows(T0 + MINUTE, T0 + 3 * MINUTE, routes).to_pylist()
     assert len(answer) == len(groups)
     for (route_id, number), each in zip(sorted(groups), answer, strict=True):
         mine = groups[route_id, number]

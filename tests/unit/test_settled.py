@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from hypothesis import given, settings
 
 from tests.unit.test_query_islands import (
@@ -15,10 +17,13 @@ from tests.unit.test_query_islands import (
     row,
     rows_of_windows,
 )
+from workbench.errors import NotFound
+from workbench.model.plan import OBJECTIVES, Limits
 from workbench.model.routes import RouteSnapshot, seed_routes
+from workbench.planner.detect import Rule
 from workbench.query.load import Source
 from workbench.session.cluster import ClusterView
-from workbench.session.planning import settled_since
+from workbench.session.planning import plan, quiet_since, settled_since
 
 END = T0 + 6 * MINUTE
 WHOLE: list[Bucket] = [(b"", None)]
@@ -56,6 +61,45 @@ def test_the_same_buckets_all_along_leave_the_start_as_it_is() -> None:
 
 def test_where_too_little_time_is_left_all_of_it_is_kept() -> None:
     assert settled([(WHOLE, 9)] * 7 + [(FINE, 9)]) == T0
+
+
+def test_where_the_settled_part_has_no_load_the_whole_time_is_kept() -> None:
+    quiet = [(WHOLE, 9), (WHOLE, 9), (FINE, 0), (FINE, 0), (FINE, 0)]
+    assert settled(quiet) == T0
+    view = view_of([(WHOLE, 9), (FINE, 9), (FINE, 9)])
+    since, until = view.extent.since, view.extent.until
+    assert settled_since(view, since, until, OBJECTIVES["reads"]) == T0 + MINUTE
+    assert settled_since(view, since, until, OBJECTIVES["writes"]) == T0
+
+
+def test_a_cluster_without_load_since_its_last_split_is_known() -> None:
+    view = view_of([(FINE, 9), (FINE, 9), (FINE, 0)])
+    split_ms = 1_767_225_600_000 + 100_000  # in the second window
+    routes = (replace(view.snapshot.routes[0], split_at_hlc=split_ms << 16),)
+    split = replace(view, snapshot=RouteSnapshot(2, routes, T0))
+    live = replace(split, properties={"collected_until": "2026-01-01T00:03:00Z"})
+    until = view.extent.until
+    assert quiet_since(live, until, SCORE) == T0 + timedelta(seconds=100)
+    assert quiet_since(split, until, SCORE) is None, "a trace"
+    unsplit = replace(live, snapshot=view.snapshot)
+    assert quiet_since(unsplit, until, SCORE) is None
+    busy = replace(live, load=view_of([(FINE, 9)] * 3).load)
+    assert quiet_since(busy, until, SCORE) is None
+
+
+def test_a_quiet_cluster_is_told_how_to_get_load_for_a_plan() -> None:
+    view = view_of([(FINE, 0)] * 3)
+    since, until = view.extent.since, view.extent.until
+    routes = (replace(view.snapshot.routes[0], split_at_hlc=1_767_232_500_000 << 16),)
+    live = {"collected_until": "2026-01-01T00:03:00Z", "source": "node://n1:7001"}
+    question = {"objective": SCORE, "limits": Limits(4, 0.1), "rule": Rule()}
+    for properties, hint in ((live, "workbench collect node://n1:7001"), ({}, "--since")):
+        asked = replace(view, properties=properties, snapshot=RouteSnapshot(2, routes, T0))
+        with pytest.raises(NotFound) as caught:
+            plan(asked, since=since, until=until, **question)
+        assert caught.value.code == "load_absent"
+        assert hint in caught.value.hint
+        assert ("last changed at 2026-01-01T01:55:00Z" in caught.value.message) == bool(properties)
 
 
 def test_children_of_a_split_with_their_parents_bounds_are_no_change() -> None:

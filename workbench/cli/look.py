@@ -18,11 +18,12 @@ from workbench.cli.common import (
     print_table,
     progress_bar,
     span_json,
+    warn,
     window_options,
 )
 from workbench.model.plan import OBJECTIVES, Objective
 from workbench.model.times import rfc3339
-from workbench.planner.detect import THRESHOLD_PER_MINUTE, WINDOWS_HOT, RouteVerdict, Rule
+from workbench.planner.detect import THRESHOLD_PER_MINUTE, WINDOWS_HOT, RouteVerdict, Rule, Verdict
 
 if TYPE_CHECKING:
     from workbench.session.look import HotAnswer
@@ -117,6 +118,11 @@ def hot_fields(answer: HotAnswer) -> dict[str, Any]:
         "objective": answer.objective,
         "threshold_per_minute": answer.rule.threshold_per_minute,
         "routes": [_verdict_fields(verdict) for verdict in answer.verdicts],
+        "unattributed": {
+            "buckets": answer.unattributed.buckets,
+            "load": answer.unattributed.load,
+            "share": answer.unattributed.share,
+        },
     }
 
 
@@ -147,11 +153,14 @@ def print_verdicts(answer: HotAnswer, top: int) -> None:
             percent(v.share),
             _rate(v.per_minute),
             _rate(v.peak_per_minute),
-            "; ".join(v.reasons),
+            _why(v),
         ]
         for v in answer.verdicts[:top]
     ]
-    names = ("route", "span", "group", "verdict", "share of all", "last minute", "peak", "why")
+    rates = ("share of all", "latest window, per minute", "peak")
+    names = ["route", "span", "group", "verdict", *rates, "why"]
+    if not any(row[-1] for row in rows):
+        names, rows = names[:-1], [row[:-1] for row in rows]
     left = {"span", "verdict", "why"}
     columns = [(name, "left" if name in left else "right") for name in names]
     window = f"{rfc3339(answer.since)} to {rfc3339(answer.until)}"
@@ -172,13 +181,37 @@ def print_verdicts(answer: HotAnswer, top: int) -> None:
             f"the highest was {_rate(rate)} a minute, on route {route_id} at {rfc3339(moment)}; "
             "what is not hot may still be worth balancing: see `workbench plan`"
         )
+    _warn_of_unattributed(answer)
+
+
+def _why(verdict: RouteVerdict) -> str:
+    """Return a verdict's reasons; of a cold route, none that the rate beside it gives already."""
+    told = verdict.verdict is Verdict.COLD
+    return "; ".join(verdict.reasons[1:] if told else verdict.reasons)
+
+
+def _warn_of_unattributed(answer: HotAnswer) -> None:
+    """Say what the shares leave out."""
+    lost = answer.unattributed
+    if lost.buckets == 0:
+        return
+    buckets = "1 bucket" if lost.buckets == 1 else f"{lost.buckets:,} buckets"
+    part = "load of unknown size" if lost.share is None else f"{percent(lost.share)} of the load"
+    warn(
+        f"{part} is left out: it was measured in {buckets} across a bound of the routes as they "
+        "are now (--since takes a later start)"
+    )
 
 
 def _counts(answer: HotAnswer) -> str:
     """Return how many routes got which verdict, the gravest first."""
     kinds = [v.verdict.value for v in answer.verdicts]
     counted = {kind: kinds.count(kind) for kind in ("hot", *dict.fromkeys(kinds))}
-    return f"of {len(kinds)} routes " + ", ".join(f"{n} {kind}" for kind, n in counted.items())
+    limit = answer.rule.threshold_per_minute
+    under = "" if limit is None else f" (under {limit:,.0f} a minute)"
+    return f"of {len(kinds)} routes " + ", ".join(
+        f"{n} {kind}{under if kind == Verdict.COLD else ''}" for kind, n in counted.items()
+    )
 
 
 def _rate(per_minute: float | None) -> str:

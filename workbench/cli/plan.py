@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,12 +28,22 @@ from workbench.planner.detect import Rule
 from workbench.planner.words import backtest_sentence, declined_by_reason, heavy_sentence
 
 if TYPE_CHECKING:
-    from workbench.model.plan import Plan
+    from workbench.model.plan import Declined, Plan
 
 EXIT_PROPOSALS: Final = 3
 SPLITS_MAX: Final = 100_000
 DECLINED_MAX: Final = 10
+HEAVY_MAX: Final = 3
 PARETO_SHOWN: Final = 12
+# How the planner's reasons begin to say what `_print_heavy` says already.
+BUCKET_CLAUSE: Final = "; one bucket alone carries "
+FINER_LIVE: Final = (
+    "start the cluster with more buckets per route (`workbench cluster up --buckets`), or split, "
+    "let it run and look again: each child has buckets of its own"
+)
+FINER_TRACE: Final = (
+    "plan on single accesses (`--evidence accesses`), or collect with more `--buckets`"
+)
 
 
 @click.command()
@@ -122,8 +133,8 @@ def plan(
     from workbench.query.load import Source
     from workbench.report.markdown import plan_markdown
     from workbench.session.cluster import open_cluster
+    from workbench.session.planning import is_live, quiet_since, settled_since, to_get_load
     from workbench.session.planning import plan as run
-    from workbench.session.planning import settled_since
     from workbench.session.plans import plan_to_file, record_plan
     from workbench.session.wiring import open_catalog
 
@@ -136,7 +147,10 @@ def plan(
     catalog = open_catalog(catalog_url)
     view = open_cluster(catalog, cluster)
     start, end = view.window(since, until)
-    settled = start if since or evidence == "accesses" else settled_since(view, start, end)
+    chosen = objective_of(objective, write_weight)
+    settled = start
+    if not since and evidence != "accesses":
+        settled = settled_since(view, start, end, chosen)
     if settled > start:
         warn(
             f"planned on the load from {rfc3339(settled)} on: buckets were coarser before, and a "
@@ -149,7 +163,7 @@ def plan(
             view,
             since=settled,
             until=end,
-            objective=objective_of(objective, write_weight),
+            objective=chosen,
             limits=Limits(max_splits, min_gain, only_hot),
             rule=Rule(threshold_per_minute=threshold),
             source=sources[evidence],
@@ -158,6 +172,12 @@ def plan(
         if out is not None:
             plan_to_file(proposal, out)
         record_plan(catalog, proposal)
+    changed = quiet_since(view, end, chosen)
+    if changed is not None:
+        warn(
+            f"no load window since the routes changed at {rfc3339(changed)} has load: planned on "
+            f"earlier load; {to_get_load(view)}"
+        )
     for warning in view.warnings:
         warn(warning)
     if as_json or output_format == "json":
@@ -165,7 +185,7 @@ def plan(
     elif output_format == "md":
         click.echo(plan_markdown(proposal), nl=False)
     else:
-        print_plan(proposal)
+        print_plan(proposal, live=is_live(view))
     if exit_code and proposal.actions:
         ctx.exit(EXIT_PROPOSALS)
     return 0
@@ -177,12 +197,17 @@ def _plan_text(proposal: Plan) -> str:
     return json.dumps(plan_to_json(proposal), indent=2)
 
 
-def print_plan(proposal: Plan) -> None:
-    """Print a plan for a human: the answer first, then the actions, then the proof."""
+def print_plan(proposal: Plan, *, live: bool = False) -> None:
+    """Print a plan for a human: the answer first, then the actions, then the proof.
+
+    Args:
+        proposal: The plan.
+        live: Whether its load is a running cluster's: finer evidence is had in another way.
+    """
     click.echo(f"plan {proposal.plan_id} for {proposal.cluster}, {_window(proposal)}")
     if not proposal.actions:
         click.echo(f"nothing to do: the hottest route carries {percent(proposal.max_share_before)}")
-        _print_heavy(proposal)
+        _print_heavy(proposal, live=live)
         _print_declined(proposal)
         return
     verb = "takes" if len(proposal.actions) == 1 else "take"
@@ -207,13 +232,13 @@ def print_plan(proposal: Plan) -> None:
     left = {"action", "split key"}
     columns = [(name, "left" if name in left else "right") for name in names]
     print_table(f"Actions, by share of {proposal.objective.name}", columns, rows)
-    _print_bound(proposal)
+    _print_bound(proposal, live=live)
     _print_declined(proposal)
     click.echo("there is no merge and no undo of a split")
     click.echo(f"next: workbench approve {proposal.plan_id}")
 
 
-def _print_bound(proposal: Plan) -> None:
+def _print_bound(proposal: Plan, *, live: bool) -> None:
     """Print what fewer splits would reach, and what nobody can beat."""
     marks, total = proposal.bottleneck, proposal.total_load
     points = [f"{splits}: {percent(load / total)}" for splits, load in proposal.pareto]
@@ -226,29 +251,47 @@ def _print_bound(proposal: Plan) -> None:
         f"the least that any {len(proposal.routes_after)} routes can reach, cut anywhere: "
         f"{percent(marks.optimum / total)}; the plan carries the proof of both"
     )
-    _print_heavy(proposal)
+    _print_heavy(proposal, live=live)
     if proposal.backtest is not None:
         click.echo(backtest_sentence(proposal.backtest))
     source = "single keys" if proposal.atom_kind == "key" else "buckets"
     click.echo(f"evidence: {total:,} {proposal.objective.name} on {proposal.atoms:,} {source}")
 
 
-def _print_heavy(proposal: Plan) -> None:
-    """Print the keys that no split makes lighter."""
-    for atom in proposal.unsplittable[:DECLINED_MAX]:
+def _print_heavy(proposal: Plan, *, live: bool) -> None:
+    """Print the keys that no split makes lighter, or how to see into the buckets."""
+    for atom in proposal.unsplittable[:HEAVY_MAX]:
         key, total = printable_key(atom.key), proposal.total_load
         click.echo(f"unsplittable: {heavy_sentence(key, atom.load, total, proposal.atom_kind)}")
+    hidden = proposal.unsplittable[HEAVY_MAX:]
+    if hidden:
+        share = percent(sum(atom.load for atom in hidden) / proposal.total_load)
+        what = "keys" if proposal.atom_kind == "key" else "buckets"
+        what = what if len(hidden) > 1 else what.removesuffix("s")
+        click.echo(f"  … {len(hidden)} more such {what} with {share} in all: see --json")
+    if proposal.unsplittable and proposal.atom_kind != "key":
+        click.echo(f"finer evidence: {FINER_LIVE if live else FINER_TRACE}")
 
 
 def _print_declined(proposal: Plan) -> None:
     """Print why routes are left alone, those with the same reason once."""
-    reasons = declined_by_reason(proposal)
+    reasons = declined_by_reason(replace(proposal, declined=_without_buckets(proposal)))
     if reasons:
         click.echo(f"left alone: {len(proposal.declined)} of {len(proposal.routes_before)} routes")
     for routes, reason in reasons[:DECLINED_MAX]:
         click.echo(f"  {routes}: {reason}")
     if len(reasons) > DECLINED_MAX:
         click.echo(f"  … {len(reasons) - DECLINED_MAX} more reasons with --json")
+
+
+def _without_buckets(proposal: Plan) -> tuple[Declined, ...]:
+    """Return what is left alone, without each route's heaviest bucket: `_print_heavy` has them."""
+    if not proposal.unsplittable:
+        return proposal.declined
+    return tuple(
+        replace(declined, reason=declined.reason.partition(BUCKET_CLAUSE)[0])
+        for declined in proposal.declined
+    )
 
 
 def _window(proposal: Plan) -> str:

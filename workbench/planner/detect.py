@@ -122,10 +122,12 @@ def detect(
 
     Args:
         routes: The routes to judge; one without any window is `unknown`.
-        windows: In any order; at most one per route and start.
+        windows: In any order; at most one per route and start. Those from before a split are
+            windows of the children, with what was measured of their keys: a hot parent's streak
+            goes on in its hot child.
         rule: The thresholds.
     """
-    closed = _closed_starts(windows)
+    closed = closed_starts(windows)
     by_route: dict[int, dict[datetime, RouteWindow]] = {route.route_id: {} for route in routes}
     for window in windows:
         if window.start in closed and window.route_id in by_route:
@@ -153,7 +155,7 @@ def detect(
     )
 
 
-def _closed_starts(windows: Sequence[RouteWindow]) -> set[datetime]:
+def closed_starts(windows: Sequence[RouteWindow]) -> set[datetime]:
     """Return the windows to judge: all up to the last that some route measured in full."""
     full = [window.start for window in windows if window.coverage >= COVERAGE_FULL]
     last = max(full, default=None)

@@ -14,19 +14,22 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from workbench.errors import NotFound
 from workbench.model.plan import EvidenceQuery
 from workbench.model.times import rfc3339
 from workbench.query.engine import run, sql_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
-    import pyarrow as pa
     import pyarrow.dataset as ds
 
     from workbench.model.keys import Span
     from workbench.model.plan import Objective
+    from workbench.model.routes import RouteDescriptor
 
 
 class Source(StrEnum):
@@ -109,10 +112,19 @@ class LoadReader:
             until = until if last is None else min(until, last + timedelta(microseconds=1))
         return Extent(row["since"], until, row["windows"], row["window_ms_min"])
 
-    def route_windows(self, since: datetime, until: datetime) -> pa.Table:
-        """Return one row per route and window: counters, coverage, error bound."""
+    def route_windows(
+        self, since: datetime, until: datetime, routes: Sequence[RouteDescriptor]
+    ) -> pa.Table:
+        """Return one row per route and window: counters, coverage, error bound.
+
+        Load counts by key for `routes`, whatever route it was measured on, so that a child of a
+        split has its part of what its parent carried. Buckets with load that cross a bound of
+        `routes`, or lie in none of them, are summed per window under `route_id` null;
+        `row_count` says how many they are.
+        """
         text = sql_text("route_windows")
-        return self._run(text, Source.LOAD_WINDOW, {"since": since, "until": until})
+        data = {"load_window": self.data["load_window"], "route": _spans_of(routes)}
+        return run(text, data, {"since": since, "until": until})
 
     def load_windows(self, since: datetime, until: datetime) -> pa.Table:
         """Return the `load_window` rows of that time."""
@@ -172,6 +184,17 @@ class LoadReader:
 
     def _run(self, text: str, source: Source, parameters: dict[str, Any]) -> pa.Table:
         return run(text, {source.value: self.data[source.value]}, parameters)
+
+
+def _spans_of(routes: Sequence[RouteDescriptor]) -> pa.Table:
+    """Return the spans of the routes as the relation `route` of `route_windows`."""
+    return pa.table(
+        {
+            "route_id": pa.array([route.route_id for route in routes], pa.uint64()),
+            "route_start": pa.array([route.span.start for route in routes], pa.binary()),
+            "route_end": pa.array([route.span.end for route in routes], pa.binary()),
+        }
+    )
 
 
 def _parameters(objective: Objective, since: datetime, until: datetime) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from difflib import get_close_matches
+from pathlib import Path, PurePath
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -25,11 +26,17 @@ from workbench.model.routes import RouteDescriptor, RouteSnapshot, check_routes
 from workbench.model.tables import routes_to_table
 from workbench.session.plans import PLAN_PREFIX
 from workbench.session.progress import Progress, silent
-from workbench.session.wiring import open_catalog, open_or_create_catalog, open_routes
+from workbench.session.wiring import (
+    connectors,
+    open_catalog,
+    open_or_create_catalog,
+    open_routes,
+)
 from workbench.traces.readers import TraceOptions, read_trace
 from workbench.traces.windows import load_windows, trace_routes, unrouted_accesses
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     import pyarrow as pa
@@ -43,6 +50,11 @@ BUCKETS_PER_ROUTE: Final = 16
 BUCKETS_MIN: Final = 128
 TRACE_CATALOG_VERSION: Final = 1
 TRACE_GROUP: Final = 1
+NODE_SCHEME: Final = "node"
+# 127.0.0.1:7001, [::1]:7001, http://host:7001/
+_HOST_AND_PORT: Final = re.compile(
+    r"(\w+://)?(?P<address>(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5})/?"
+)
 # The first part of what the workbench keeps beside clusters.
 RESERVED_CLUSTERS: Final = frozenset({"approval", "lease", "plan", "receipt"})
 
@@ -126,7 +138,7 @@ def collect(
         Conflict: the cluster's name holds another collection.
     """
     started = monotonic()
-    path = _trace_path(source)
+    path = trace_path(source)
     cluster = check_cluster(options.cluster or cluster_of(path))
     trace = read_trace_file(path, options.trace, progress)
     routes = _routes(options.routes, trace)
@@ -216,14 +228,37 @@ def check_cluster(name: str) -> str:
     return name
 
 
-def _trace_path(source: str) -> Path:
-    if not source.startswith(TRACE_SCHEME) or source == TRACE_SCHEME:
-        raise InvalidArgument(
-            f"source {source!r} is not understood",
-            code="source_unknown",
-            hint="write trace:FILE",
-        )
-    return Path(source.removeprefix(TRACE_SCHEME))
+def trace_path(source: str) -> Path:
+    """Return the FILE of `trace:FILE`; InvalidArgument says what was perhaps meant."""
+    if source.startswith(TRACE_SCHEME) and source != TRACE_SCHEME:
+        return Path(source.removeprefix(TRACE_SCHEME))
+    schemes = sorted(each.scheme for each in connectors() if each.problem is None)
+    likely = _likely_source(source, schemes)
+    listed = ", ".join(schemes) or "none"
+    raise InvalidArgument(
+        f"source {source!r} is not understood",
+        code="source_unknown",
+        hint=(f"did you mean {likely}? " if likely else "")
+        + f"write trace:FILE, or the URL of a running cluster (connectors installed: {listed})",
+    )
+
+
+def _likely_source(source: str, schemes: Sequence[str]) -> str | None:
+    """Return what a source that is not understood may have been meant to be."""
+    scheme, colon, rest = source.partition(":")
+    if not colon:
+        return f"{TRACE_SCHEME}{source}" if _is_file_like(source) else None
+    near = get_close_matches(scheme.lower(), [*schemes, TRACE_SCHEME[:-1]], n=1, cutoff=0.75)
+    if near and rest:
+        return f"{near[0]}:{rest}"
+    found = _HOST_AND_PORT.fullmatch(source)
+    if found and NODE_SCHEME in schemes:
+        return f"{NODE_SCHEME}://{found['address']}"
+    return f"{TRACE_SCHEME}{source}" if "://" not in source and _is_file_like(source) else None
+
+
+def _is_file_like(source: str) -> bool:
+    return bool(PurePath(source).suffix) or Path(source).is_file()
 
 
 def read_trace_file(path: Path, options: TraceOptions, progress: Progress = silent) -> Trace:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from workbench.errors import NotFound
 from workbench.heat.matrix import HeatMatrix, heat_matrix
@@ -13,13 +13,13 @@ from workbench.planner.detect import (
     RouteVerdict,
     RouteWindow,
     Rule,
+    closed_starts,
     detect,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
-
-    import pyarrow as pa
 
     from workbench.model.plan import Objective
     from workbench.session.cluster import ClusterView
@@ -27,6 +27,21 @@ if TYPE_CHECKING:
 SCORE: Final = "score"
 # What detection falls back to where reads and writes were not measured, in this order.
 FALLBACKS: Final = ("cpu_ns", "bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Unattributed:
+    """Load that cannot be given to a route: its buckets cross a route's bound, or lie in none.
+
+    Attributes:
+        buckets: How many rows, a bucket in a window each.
+        load: Their load in the objective's unit; None where it was not measured.
+        share: `load` over all load that was measured; None where `load` is None.
+    """
+
+    buckets: int = 0
+    load: int | None = 0
+    share: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +55,9 @@ class HotAnswer:
         objective: What was measured against the threshold: a planning objective, or `cpu_ns`
             where nothing else was measured.
         rule: The thresholds.
-        verdicts: Every route, hottest first.
+        verdicts: Every route as it is now, hottest first; load measured before a split is by
+            key that of the children.
+        unattributed: What the verdicts leave out.
     """
 
     cluster: str
@@ -49,6 +66,7 @@ class HotAnswer:
     objective: str
     rule: Rule
     verdicts: tuple[RouteVerdict, ...]
+    unattributed: Unattributed = Unattributed()
 
 
 def hot(
@@ -59,12 +77,12 @@ def hot(
     objective: Objective,
     rule: Rule,
 ) -> HotAnswer:
-    """Judge every route of the cluster by the detection rules.
+    """Judge every route of the cluster, as it is now, by the detection rules.
 
     Where the counters of `objective` were nowhere measured, falls back to cpu_ns, then bytes,
     and says so in `objective`.
     """
-    table = view.load.route_windows(since, until)
+    table = view.load.route_windows(since, until, view.snapshot.routes)
     if table.num_rows == 0:
         raise NotFound(
             f"no window of cluster {view.name!r} starts between {rfc3339(since)} and "
@@ -72,16 +90,21 @@ def hot(
             code="load_absent",
             hint=f"windows are {view.extent.window_ms / 1_000:g} s long; ask for a longer time",
         )
-    used, windows = _windows(table, objective)
+    rows = table.to_pylist()
+    used, windows = _windows([row for row in rows if row["route_id"] is not None], objective)
     if used != SCORE and rule.threshold_per_minute == THRESHOLD_PER_MINUTE:
         rule = replace(rule, threshold_per_minute=None)  # it counts reads and writes, not bytes
+    verdicts = tuple(detect(view.snapshot.routes, windows, rule))
+    last = max(closed_starts(windows), default=until)
+    left_out = [row for row in rows if row["route_id"] is None and row["window_start"] <= last]
     return HotAnswer(
         cluster=view.name,
         since=since,
         until=until,
         objective=used,
         rule=rule,
-        verdicts=tuple(detect(view.snapshot.routes, windows, rule)),
+        verdicts=verdicts,
+        unattributed=_unattributed(left_out, verdicts, used, objective),
     )
 
 
@@ -90,9 +113,26 @@ def heat(view: ClusterView, *, since: datetime, until: datetime, series: str) ->
     return heat_matrix(view.load.load_windows(since, until), series)
 
 
-def _windows(table: pa.Table, objective: Objective) -> tuple[str, list[RouteWindow]]:
+def _unattributed(
+    rows: Sequence[dict[str, Any]],
+    verdicts: Sequence[RouteVerdict],
+    name: str,
+    objective: Objective,
+) -> Unattributed:
+    """Return what these rows of no route are of all load."""
+    buckets = sum(row["row_count"] for row in rows)
+    load = 0
+    for row in rows:
+        part = _load(row, name, objective)
+        if part is None:
+            return Unattributed(buckets, None, None)
+        load += part
+    total = load + sum(verdict.load or 0 for verdict in verdicts)
+    return Unattributed(buckets, load, load / total if total else 0.0)
+
+
+def _windows(rows: Sequence[dict[str, Any]], objective: Objective) -> tuple[str, list[RouteWindow]]:
     """Return the objective that was measured, and its windows."""
-    rows = table.to_pylist()
     for name in (objective.name, *FALLBACKS):
         windows = [
             RouteWindow(
@@ -110,15 +150,16 @@ def _windows(table: pa.Table, objective: Objective) -> tuple[str, list[RouteWind
     return objective.name, []
 
 
-def _load(row: dict[str, int | None], name: str, objective: Objective) -> int | None:
+def _load(row: dict[str, Any], name: str, objective: Objective) -> int | None:
     """Return a window's load, None where a counter that it needs was not measured."""
     if name == "cpu_ns":
-        return row["cpu_ns"]
+        cpu_ns: int | None = row["cpu_ns"]
+        return cpu_ns
     if name == "bytes":
         read_bytes, write_bytes = row["read_bytes"], row["write_bytes"]
         if read_bytes is None or write_bytes is None:
             return None
-        return read_bytes + write_bytes
+        return int(read_bytes + write_bytes)
     load = 0
     for counter, weight in (("reads", objective.read_weight), ("writes", objective.write_weight)):
         count = row[counter]

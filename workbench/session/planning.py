@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from workbench.errors import InvalidArgument, NotFound
-from workbench.model.plan import Backtest, plan_to_json
+from workbench.model.keys import Span
+from workbench.model.plan import OBJECTIVES, Backtest, plan_to_json
+from workbench.model.times import from_us, hlc_to_us, rfc3339
 from workbench.planner.plan import PlanInput, atoms_from_table, make_plan
 from workbench.planner.replay import verification
 from workbench.planner.verifier import verify
@@ -25,18 +27,27 @@ if TYPE_CHECKING:
 SETTLED_SHARE: Final = 0.25
 
 
-def settled_since(view: ClusterView, since: datetime, until: datetime) -> datetime:
+def settled_since(
+    view: ClusterView,
+    since: datetime,
+    until: datetime,
+    objective: Objective = OBJECTIVES["score"],
+) -> datetime:
     """Return from when on in [since, until) all load windows tell the same buckets.
 
     A live source tells few buckets at first, and more once it has seen where the load lies. One
     early window with a coarse bucket would make everything inside it one piece for the planner,
     which must not cut through what it cannot see. Where less than SETTLED_SHARE of the time is
-    left, or single accesses were recorded, `since` comes back unchanged.
+    left, or none of the objective's load, as on a cluster that went quiet, or single accesses
+    were recorded, `since` comes back unchanged.
     """
     if view.load.finest is not Source.LOAD_WINDOW:
         return since
     settled = view.load.coarse_until(since, until)
     if settled is None or until - settled < SETTLED_SHARE * (until - since):
+        return since
+    everything = Span(b"", None)
+    if view.load.span_load(Source.LOAD_WINDOW, objective, settled, until, everything) == 0:
         return since
     return settled
 
@@ -63,6 +74,10 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
         rule: Detection's thresholds, for `limits.only_hot`.
         source: The evidence; None takes the finest there is.
         backtest: Also plan on the first half and replay the second.
+
+    Raises:
+        NotFound: `load_absent`, there is no load; for a running cluster with how to get some.
+        InvalidArgument: `threshold_missing`.
     """
     chosen = source or view.load.finest
     hot_routes: frozenset[int] = frozenset()
@@ -90,10 +105,62 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
             evidence=view.load.evidence(chosen, objective, since, end),
         )
 
-    if not backtest:
-        return make_plan(given(until))
-    middle = since + round((until - since) / view.extent.window / 2) * view.extent.window
-    return make_plan(replace(given(until), backtest=_backtest(view, chosen, given, middle, until)))
+    whole = given(until)
+    if backtest:
+        middle = since + round((until - since) / view.extent.window / 2) * view.extent.window
+        whole = replace(whole, backtest=_backtest(view, chosen, given, middle, until))
+    try:
+        return make_plan(whole)
+    except NotFound as error:
+        if error.code == "load_absent" and is_live(view):
+            raise _no_live_load(view, error) from error
+        raise
+
+
+def is_live(view: ClusterView) -> bool:
+    """Return whether the load was collected from a running cluster, not from a trace."""
+    return "collected_until" in view.properties and Source.ACCESS.value not in view.load.data
+
+
+def quiet_since(view: ClusterView, until: datetime, objective: Objective) -> datetime | None:
+    """Return when a running cluster's routes last changed, where no load up to `until` is newer.
+
+    None for a trace, for routes that never changed, and where there is load since.
+    """
+    changed = _changed_at(view)
+    if changed is None or not is_live(view):
+        return None
+    everything = Span(b"", None)
+    load = view.load.span_load(Source.LOAD_WINDOW, objective, changed, until, everything)
+    return changed if load == 0 else None
+
+
+def to_get_load(view: ClusterView) -> str:
+    """Return what to do so that a running cluster's load can be planned on."""
+    source = view.properties.get("source", "URL")
+    return (
+        f"put load on the cluster, wait until a window of {view.extent.window_ms / 1_000:g} s "
+        f"has closed, and run `workbench collect {source}` again"
+    )
+
+
+def _changed_at(view: ClusterView) -> datetime | None:
+    """Return when the routes were last split; None where they never were."""
+    newest = max((route.split_at_hlc for route in view.snapshot.routes), default=0)
+    return from_us(hlc_to_us(newest)) if newest else None
+
+
+def _no_live_load(view: ClusterView, error: NotFound) -> NotFound:
+    """Return the error with what to do on a running cluster."""
+    changed, message = _changed_at(view), error.message
+    if changed is not None:
+        message += f"; its routes last changed at {rfc3339(changed)}"
+    return NotFound(
+        message,
+        code=error.code,
+        hint=f"{to_get_load(view)}; or ask for another time (`--since`, `--until`) or another "
+        "--objective",
+    )
 
 
 def _backtest(
