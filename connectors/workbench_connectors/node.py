@@ -53,6 +53,8 @@ REQUEST_ID: Final = "x-workbench-request-id"
 # Before the second attempt, the third, …; one more attempt than there are pauses.
 PAUSES_S: Final = (0.1, 0.3, 1.0, 2.0)
 ADDRESSES_MAX: Final = 64
+PORT_MAX: Final = 65_535
+PORT_DIGITS_MAX: Final = 9
 # 9999-12-31: what lies beyond is no time that a table can hold.
 TIME_US_MAX: Final = 253_402_214_400_000_000
 INT64_MAX: Final = 2**63 - 1
@@ -260,10 +262,11 @@ def connect(url: str, *, allow_write: bool = False) -> NodeConnector:
 
 def _addresses(url: str) -> tuple[str, ...]:
     addresses = tuple(url.removeprefix(SCHEME).removesuffix("/").split(","))
-    if not url.startswith(SCHEME) or not all(map(_is_address, addresses)):
-        raise InvalidArgument(
-            f"{url!r} names no node", code="url_invalid", hint="write node://HOST:PORT[,HOST:PORT]"
-        )
+    if not url.startswith(SCHEME):
+        raise _url_invalid(f"{url!r} names no node")
+    for address in addresses:
+        if (problem := _problem(address)) is not None:
+            raise _url_invalid(f"{url!r}: {problem}")
     if len(addresses) > ADDRESSES_MAX:
         raise InvalidArgument(
             f"the URL names {len(addresses)} nodes, the limit is {ADDRESSES_MAX}",
@@ -273,13 +276,27 @@ def _addresses(url: str) -> tuple[str, ...]:
     return addresses
 
 
-def _is_address(text: str) -> bool:
-    host, colon, port = text.rpartition(":")
+def _problem(address: str) -> str | None:
+    """Return what is wrong with HOST:PORT; None for nothing."""
+    host, colon, port = address.rpartition(":")
+    if not colon or (address.startswith("[") and address.endswith("]")):
+        return f"{address!r} has no port" if address else "a node is missing"
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host.replace(":", "/")
-    named = bool(bare) and all(
-        each.isascii() and (each.isalnum() or each in ".-_:%") for each in bare
+    if not bare or not all(each.isascii() and (each.isalnum() or each in ".-_:%") for each in bare):
+        return f"{host!r} is no host"
+    if not port:
+        return f"{address!r} has no port"
+    # Far longer digits than a port's are no number that is worth reading.
+    digits = port.isascii() and port.isdecimal() and len(port) <= PORT_DIGITS_MAX
+    if not digits or not 1 <= int(port) <= PORT_MAX:
+        return f"the port {port!r} is no number from 1 to {PORT_MAX}"
+    return None
+
+
+def _url_invalid(what: str) -> InvalidArgument:
+    return InvalidArgument(
+        what, code="url_invalid", hint=f"write {SCHEME}HOST:PORT[,HOST:PORT], with a port each"
     )
-    return bool(colon) and named and port.isascii() and port.isdecimal() and 0 < int(port) < 65_536
 
 
 def _children(snapshot: RouteSnapshot, span: Span, split_key: bytes) -> SplitReceipt | None:

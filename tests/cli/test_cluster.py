@@ -50,7 +50,8 @@ def test_a_cluster_goes_up_is_shown_and_goes_down(
         ("2", "up", "2", "leader"),
     ]
     again = workbench("cluster", "up", "--json")
-    assert (again.status, again.error["code"]) == (1, "cluster_up")
+    assert (again.status, again.json["nodes"]) == (0, answer["nodes"])
+    assert "nothing to do: already up" in workbench("cluster", "up").out
     differs = workbench("cluster", "up", "--nodes", "3", "--json")
     assert (differs.status, differs.error["code"]) == (5, "cluster_differs")
 
@@ -71,7 +72,10 @@ def test_a_cluster_goes_up_is_shown_and_goes_down(
             "serving": False,
         }
     ]
-    assert "down" in workbench("cluster", "status").out
+    away = workbench("cluster", "status").out
+    assert "node 2: " in away
+    assert node["last_line"] in away
+    assert away.splitlines()[-1] == f"next: workbench cluster up --dir {folder}"
 
     stopped = workbench("cluster", "down", "--json").json
     assert stopped["stopped"] == [

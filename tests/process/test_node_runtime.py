@@ -184,6 +184,32 @@ def test_a_failing_disk_ends_the_turns_and_no_write_is_acknowledged(fault):
     run(scenario)
 
 
+@pytest.mark.parametrize("part", ["log", "engine"])
+def test_what_fails_at_closing_does_not_hide_why_the_node_failed(part):
+    """On a full disk RocksDB flushes while it closes, and fails once more."""
+
+    async def scenario():
+        rig = await Rig().start()
+        failing_sync(rig)
+        closed = []
+
+        def close():
+            closed.append(part)
+            raise Storage("the disk is full still", code="engine_failed")
+
+        getattr(rig, part).close = close
+        write = asyncio.create_task(rig.runtime.propose(1, put(1)))
+        with pytest.raises(Storage) as first:
+            await rig.turns
+        with pytest.raises(OutcomeUnknown):
+            await write
+        rig.runtime.close()
+        assert closed == [part]
+        assert first.value.code != "engine_failed"
+
+    run(scenario)
+
+
 def test_a_write_that_the_disk_never_finishes_is_of_unknown_outcome(monkeypatch):
     async def scenario():
         rig = await Rig().start()

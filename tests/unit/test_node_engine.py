@@ -158,6 +158,21 @@ def test_closing_ends_scans_that_nobody_finished_and_frees_the_folder(tmp_path: 
         assert caught.value.code == "engine_closed"
 
 
+def test_a_disk_that_is_full_at_the_close_is_told_as_such(tmp_path: Path) -> None:
+    made = RocksEngine(tmp_path / "full")
+
+    class Full:
+        def close(self) -> None:
+            raise Exception("IO error: No space left on device: 000008.sst")  # noqa: TRY002 - its
+
+    real, made._database = made._database, Full()
+    real.close()
+    with pytest.raises(Storage) as caught:
+        made.close()
+    assert caught.value.code == "disk_full"
+    made.close()
+
+
 def test_a_closed_engine_says_so(rocks: RocksEngine) -> None:
     rocks.close()
     for call in (

@@ -121,3 +121,10 @@ def test_a_kind_that_is_none_falls_back_to_the_status():
     for status, kind in (("ABORTED", "conflict"), ("UNAVAILABLE", "unavailable")):
         failure = Failure(grpc.StatusCode[status], "text", trailers)
         assert error_of(failure, peer="p", writes=True).kind == kind
+
+
+def test_a_host_that_does_not_resolve_was_not_reached_and_shows_no_brackets():
+    text = "errors resolving no.invalid:1: [field:hostname lookup error: not found]"
+    error = error_of(Failure(grpc.StatusCode.UNAVAILABLE, text), peer="no.invalid:1", writes=True)
+    assert (error.kind, error.code) == ("unavailable", "node_unreachable")
+    assert error.message == "no connection to no.invalid:1: its host name has no address"

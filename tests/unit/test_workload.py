@@ -245,3 +245,23 @@ def test_a_workload_that_is_held_can_be_stopped() -> None:
     work.stop()
     thread.join()
     assert work.check().lost == 0
+
+
+def test_a_workload_that_is_stopped_waits_for_no_answer() -> None:
+    work = Workload(accesses(), ROUTES, Dead(), seconds=0.05, client_id=CLIENT)
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work.play()
+        except Unavailable as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not work.played().retries:
+        assert thread.is_alive()
+    work.stop()
+    thread.join(timeout=5)
+    assert not thread.is_alive()
+    assert failed

@@ -1,4 +1,4 @@
-"""`workbench cluster`: bundled nodes on this machine, started, shown and stopped."""
+"""`workbench cluster`: bundled nodes on this machine, started, shown, loaded and stopped."""
 
 from __future__ import annotations
 
@@ -7,17 +7,29 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from workbench.cli.common import Duration, emit, json_option, print_table, progress_bar
+from workbench.cli.collect import reading, reading_options
+from workbench.cli.common import (
+    Duration,
+    Positive,
+    emit,
+    json_option,
+    print_table,
+    progress_bar,
+    warn,
+)
+from workbench.errors import AlreadyExists
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from workbench.model.routes import RouteDescriptor
+    from workbench.session.loading import Loaded
     from workbench.session.local_cluster import ClusterStatus, NodeState
     from workbench.session.node_process import StoppedNode
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
+EXIT_FAILURE: Final = 1
 DEFAULT_DIRECTORY: Final = "./.workbench/cluster"
 COLUMNS: Final = (
     ("node", "right"),
@@ -55,6 +67,7 @@ def cluster() -> None:
     \b
     Examples:
       workbench cluster up --nodes 3 --groups 4
+      workbench cluster load --seconds 120
       workbench cluster status
       workbench cluster down
     """
@@ -98,7 +111,8 @@ def up_(directory: Path, routes: str | None, as_json: bool, **options: int | Non
     """Start a cluster and return when every group serves; one that exists is started again.
 
     A new cluster gets its groups in turn: group g on node ((g - 1) mod nodes) + 1. An existing
-    one keeps its data, groups and ports; options that contradict it are refused.
+    one keeps its data, groups and ports; options that contradict it are refused. One that is
+    up already is shown as `cluster status` does.
 
     \b
     Examples:
@@ -106,23 +120,34 @@ def up_(directory: Path, routes: str | None, as_json: bool, **options: int | Non
       workbench cluster up --nodes 1 --groups 4 --window 5s --dir ./small
       workbench cluster up --routes routes.json --base-port 7101 --json
     """
-    from workbench.session.local_cluster import up
+    from workbench.session.local_cluster import status, up
 
+    already = False
     with progress_bar() as progress:
-        found = up(
-            directory,
-            progress=progress,
-            routes=None if routes is None else _routes(routes),
-            nodes=options["nodes"],
-            groups=options["groups"],
-            window_ms=options["window_ms"],
-            buckets=options["buckets"],
-            base_port=options["base_port"],
-        )
+        try:
+            found = up(
+                directory,
+                progress=progress,
+                routes=None if routes is None else _routes(routes),
+                nodes=options["nodes"],
+                groups=options["groups"],
+                window_ms=options["window_ms"],
+                buckets=options["buckets"],
+                base_port=options["base_port"],
+            )
+        except AlreadyExists as error:
+            if error.code != "cluster_up":
+                raise
+            already, found = True, status(directory)
     if as_json:
         emit("cluster", _fields(found))
-        return 0
+        return 0 if found.up else EXIT_FAILURE
     _print(found)
+    if not found.up:
+        _print_why(found)
+        return EXIT_FAILURE
+    if already:
+        click.echo("nothing to do: already up")
     click.echo(f"next: workbench collect {found.url}")
     return 0
 
@@ -133,8 +158,8 @@ def up_(directory: Path, routes: str | None, as_json: bool, **options: int | Non
 def status_(directory: Path, as_json: bool) -> int:
     """Show the nodes and what each says of its groups; exit with 1 where a node is not up.
 
-    In JSON, metrics_address is null: nodes do not serve metrics yet. What a node that does not
-    answer would say is null, too.
+    Of a node that is not up, the last line of its node.log is shown. In JSON, metrics_address is
+    null: nodes do not serve metrics yet. What a node that does not answer would say is null, too.
 
     \b
     Examples:
@@ -148,7 +173,8 @@ def status_(directory: Path, as_json: bool) -> int:
         emit("cluster", _fields(found))
     else:
         _print(found)
-    return 0 if found.up else 1
+        _print_why(found)
+    return 0 if found.up else EXIT_FAILURE
 
 
 @cluster.command("down")
@@ -176,6 +202,105 @@ def down_(directory: Path, as_json: bool) -> int:
     if not stopped:
         click.echo("nothing to do: no node is running")
     return 0
+
+
+@cluster.command("load")
+@click.argument("url", required=False)
+@directory_option
+@click.option(
+    "--trace",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Whose accesses to make; default: generated ones with a hot range.",
+)
+@click.option(
+    "--seconds",
+    type=Positive(),
+    default=60.0,
+    show_default=True,
+    help="How long the recorded time shall take.",
+)
+@reading_options
+@json_option
+def load_(
+    url: str | None,
+    directory: Path,
+    trace: Path | None,
+    seconds: float,
+    as_json: bool,
+    **given: Any,
+) -> int:
+    """Put load on the cluster in DIR, or on that at URL: make the accesses of a trace.
+
+    Every write is new and is made once. At the end, and after Ctrl-C, all acknowledged writes are
+    read again, as of their own time and as of now; exit with 1 where one is lost.
+
+    \b
+    Examples:
+      workbench cluster load --seconds 120 &
+      workbench cluster load node://127.0.0.1:7001 --trace accesses.csv --columns key=path
+      workbench cluster load --seconds 10 --json
+    """
+    from workbench.session.loading import LoadOptions, put_load
+    from workbench.session.local_cluster import status
+
+    where = status(directory).url if url is None else url
+    with progress_bar() as progress:
+        done = put_load(LoadOptions(where, trace, reading(given), seconds), progress)
+    for warning in done.warnings:
+        warn(warning)
+    if as_json:
+        emit("cluster_load", {"url": where, **_load_fields(done)})
+    else:
+        _print_load(done)
+    if done.ended is not None:
+        raise done.ended
+    return EXIT_FAILURE if done.checked is not None and done.checked.lost else 0
+
+
+def _print_load(done: Loaded) -> None:
+    played, checked = done.played, done.checked
+    click.echo(f"trace     {done.trace}, made in {played.seconds:.0f} s")
+    click.echo(
+        f"cluster   {played.writes:,} writes acknowledged, {played.reads:,} reads answered, "
+        f"{played.retries:,} calls made again"
+    )
+    click.echo(f"stale     {played.stale_reads:,} reads were older than a write before them")
+    if checked is None:
+        click.echo("lost      not known: the writes could not be read again")
+        return
+    click.echo(
+        f"lost      {checked.lost} of {checked.writes:,} acknowledged writes, all read again"
+    )
+    for example in checked.examples:
+        click.echo(f"          {example}")
+
+
+def _load_fields(done: Loaded) -> dict[str, Any]:
+    played, checked = done.played, done.checked
+    return {
+        "trace": done.trace,
+        "seconds": round(played.seconds, 3),
+        "accesses": played.accesses,
+        "writes": played.writes,
+        "reads": played.reads,
+        "retries": played.retries,
+        "stale_reads": played.stale_reads,
+        "lost_writes": None if checked is None else checked.lost,
+        "examples": [] if checked is None else list(checked.examples),
+        "interrupted": done.interrupted,
+        "warnings": list(done.warnings),
+    }
+
+
+def _print_why(found: ClusterStatus) -> None:
+    """Print what each node that is not up wrote last, and what to do."""
+    away = [node for node in found.nodes if not node.up]
+    for node in away:
+        said = "nothing in its node.log" if node.last_line is None else node.last_line
+        click.echo(f"node {node.node}: {said}")
+    if away:
+        click.echo(f"next: workbench cluster up --dir {found.dir}")
 
 
 def _routes(text: str) -> tuple[RouteDescriptor, ...]:
@@ -230,6 +355,7 @@ def _node_fields(node: NodeState) -> dict[str, Any]:
         "pid": node.pid,
         "dir": str(node.dir),
         "up": node.up,
+        "last_line": None if node.up else node.last_line,
         "groups": [_group_fields(node, group) for group in node.groups],
     }
 

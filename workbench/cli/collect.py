@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from workbench.errors import WorkbenchError
     from workbench.session.collect import Collected, CollectedDataset, CollectOptions
     from workbench.session.collect_live import LiveCollected, LiveOptions
+    from workbench.traces.readers import TraceOptions
 
 _LIVE_ONLY: Final = frozenset({"every_ms", "times", "for_ms"})
 _TRACE_ONLY: Final = frozenset(
@@ -45,8 +46,8 @@ _TRACE_ONLY: Final = frozenset(
 )
 
 
-def trace_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how a trace is read and divided."""
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how a trace is read."""
     formats = click.Choice(["auto", "arc", "cloudphysics", "csv", "parquet", "u32"])
     for option in reversed(
         [
@@ -86,41 +87,52 @@ def trace_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--speedup", type=Positive(), default=1.0, help="Divide all time spans by this."
             ),
             click.option("--sort", is_flag=True, help="Sort a trace whose times go back."),
-            click.option(
-                "--window",
-                "window_ms",
-                type=Duration(),
-                default="60s",
-                show_default=True,
-                help="Length of a load window.",
-            ),
-            click.option(
-                "--buckets",
-                type=click.IntRange(1, 65_536),
-                help="Buckets per route; default 16, or 128 over all.",
-            ),
         ]
     ):
         command = option(command)
     return command
 
 
+def trace_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how a trace is read and divided."""
+    window = click.option(
+        "--window",
+        "window_ms",
+        type=Duration(),
+        default="60s",
+        show_default=True,
+        help="Length of a load window.",
+    )
+    buckets = click.option(
+        "--buckets",
+        type=click.IntRange(1, 65_536),
+        help="Buckets per route; default 16, or 128 over all.",
+    )
+    return reading_options(window(buckets(command)))
+
+
+def reading(given: dict[str, Any]) -> TraceOptions:
+    """Return the options of `reading_options` as the reader takes them."""
+    from workbench.traces.readers import TraceOptions
+
+    return TraceOptions(
+        format=given["trace_format"],
+        columns=_columns(given["columns"]),
+        key_encoding=given["key_encoding"],
+        time_unit=given["time_unit"],
+        rate=given["rate"],
+        speedup=given["speedup"],
+        sort=given["sort"],
+    )
+
+
 def collect_options(given: dict[str, Any], *, cluster: str | None, routes: str) -> CollectOptions:
     """Return the options of `trace_options` as the session takes them."""
     from workbench.session.collect import CollectOptions
-    from workbench.traces.readers import TraceOptions
 
     return CollectOptions(
         cluster=cluster,
-        trace=TraceOptions(
-            format=given["trace_format"],
-            columns=_columns(given["columns"]),
-            key_encoding=given["key_encoding"],
-            time_unit=given["time_unit"],
-            rate=given["rate"],
-            speedup=given["speedup"],
-            sort=given["sort"],
-        ),
+        trace=reading(given),
         window_ms=given["window_ms"],
         buckets=given["buckets"],
         routes=routes,
@@ -173,9 +185,12 @@ def collect(ctx: click.Context, /, source: str, as_json: bool, **given: Any) -> 
       workbench collect node://127.0.0.1:7001
       workbench collect node://127.0.0.1:7001 --every 60s --for 1h
     """
+    from workbench.session.collect import trace_path
     from workbench.session.wiring import has_connector
 
     live = not source.startswith("trace:") and has_connector(source)
+    if not live:
+        trace_path(source)  # before its options are judged: it may be no source at all
     _check_options(ctx, live=live)
     if live:
         _collect_live(source, as_json, given)

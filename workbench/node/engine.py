@@ -98,15 +98,23 @@ class RocksEngine:
             raise self._as_known("flush", error) from error
 
     def close(self) -> None:
-        """End all scans and close the files; what was not flushed may be lost."""
+        """End all scans and close the files; what was not flushed may be lost.
+
+        Raises:
+            Storage: RocksDB flushes here too, and the disk refused; the files are let go of.
+        """
         if self._database is None:
             return
         for scan in list(self._scans):
             scan.close()
         database, self._database = self._database, None
-        database.close()
-        del database
-        gc.collect()  # an iterator in a reference cycle would keep the lock
+        try:
+            database.close()
+        except Exception as error:
+            raise self._as_known("close", error) from error
+        finally:
+            del database
+            gc.collect()  # an iterator in a reference cycle would keep the lock
 
     def _check_open(self) -> None:
         if self._database is None:
@@ -121,7 +129,7 @@ class RocksEngine:
         """Return what rocksdict raised, a bare Exception with RocksDB's words, as one of ours."""
         if isinstance(error, WorkbenchError):
             return error
-        if self._database is None and verb != "open":
+        if self._database is None and verb not in {"open", "close"}:
             return _closed(self._folder)
         text = " ".join(str(error).split())
         lost = "No such file or directory" in text and (self._folder / "CURRENT").exists()

@@ -50,7 +50,8 @@ PRECONDITION_CODES: Final = frozenset(
 EXHAUSTED_CODES: Final = frozenset({"queue_full"})
 MESSAGE_CHARS_MAX: Final = 1024
 # gRPC says so only where no byte of the call has left this machine.
-_NEVER_SENT: Final = "failed to connect to all addresses"
+_NO_CONNECTION: Final = "failed to connect to all addresses"
+_NO_SUCH_HOST: Final = ("errors resolving ", "DNS resolution failed")
 
 _STATUS_OF_KIND: Final[Mapping[str, grpc.StatusCode]] = {
     InvalidInput.kind: grpc.StatusCode.INVALID_ARGUMENT,
@@ -153,7 +154,8 @@ def error_of(
 
 def never_sent(failure: Failure) -> bool:
     """Tell whether the call certainly never reached anybody."""
-    return failure.status is grpc.StatusCode.UNAVAILABLE and failure.details.startswith(_NEVER_SENT)
+    words = (_NO_CONNECTION, *_NO_SUCH_HOST)
+    return failure.status is grpc.StatusCode.UNAVAILABLE and failure.details.startswith(words)
 
 
 def _foreign(
@@ -163,11 +165,7 @@ def _foreign(
     name = failure.status.name
     text = f"{peer} ended the call with {name}: {failure.details[:MESSAGE_CHARS_MAX]}"
     if never_sent(failure):
-        return Unavailable(
-            f"no connection to {peer}",
-            code="node_unreachable",
-            hint="check that the node runs and the address is right",
-        )
+        return _not_reached(failure, peer)
     if failure.status is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return InvalidInput(text, code="message_too_large", hint="send less in one call")
     known = _CLASS_OF_STATUS.get(failure.status)
@@ -186,6 +184,14 @@ def _foreign(
         code="deadline_exceeded" if _timed_out(failure) else "connection_lost",
         hint="try again; check that the node runs",
     )
+
+
+def _not_reached(failure: Failure, peer: str) -> Unavailable:
+    what, hint = "", "check that the node runs and the address is right"
+    if failure.details.startswith(_NO_SUCH_HOST):
+        what = ": its host name has no address"
+        hint = "check the spelling of the name, and that this machine resolves it"
+    return Unavailable(f"no connection to {peer}{what}", code="node_unreachable", hint=hint)
 
 
 def _timed_out(failure: Failure) -> bool:

@@ -19,6 +19,7 @@ The node's clock is read here and nowhere else. Not here: gRPC, and other nodes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -207,16 +208,22 @@ class Runtime:
     def close(self) -> None:
         """Flush what was applied unless `run` failed, and close log and engine.
 
+        After a failure of `run` no other is raised: what comes then follows from the first.
+
         Raises:
             Storage: the disk failed; what was acknowledged is in the log nevertheless.
         """
         self._syncer.shutdown()
         self._flusher.shutdown()
+        if self._failure is not None:
+            for close in (self._log.close, self._engine.close):
+                with contextlib.suppress(WorkbenchError):
+                    close()
+            return
         try:
-            if self._failure is None:
-                applied = self._host.applied()
-                self._engine.flush()
-                self._log.compact(applied)
+            applied = self._host.applied()
+            self._engine.flush()
+            self._log.compact(applied)
         finally:
             try:
                 self._log.close()

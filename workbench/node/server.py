@@ -87,7 +87,7 @@ def serve(config_path: Path) -> int:
     except Exception as error:  # noqa: BLE001 - the last boundary: a bug of ours ends the process
         trace = "".join(traceback.format_exception(error))
         events.tell("failed", code="node_bug", error=str(error), trace=trace)
-        sys.stderr.write(f"error: the node failed: {type(error).__name__}: {error}\n")
+        _say(f"the node failed: {type(error).__name__}: {error}")
         return 1
     return 0
 
@@ -143,8 +143,10 @@ async def _run(server: grpc.aio.Server, desk: Desk, stop: asyncio.Event) -> None
         if not turns.done():
             desk.events.tell("stopping")
             desk.runtime.stop()
-        await turns
-        await _until_quiet(desk.runtime)
+        try:
+            await turns
+        finally:
+            await _until_quiet(desk.runtime)
     finally:
         for task in (stopping, *background):
             task.cancel()
@@ -215,8 +217,9 @@ def _open_runtime(config: NodeConfig, directory: NodeDirectory) -> Runtime:
             groups[group] = Group(consensus, replica, _bootstrap(config, group))
         return Runtime(Host(groups), log, engine)
     except BaseException:
-        log.close()
-        engine.close()
+        for close in (log.close, engine.close):
+            with contextlib.suppress(WorkbenchError):  # the first failure is what is told
+                close()
         raise
 
 
@@ -302,5 +305,13 @@ def _register(server: grpc.aio.Server, desk: Desk) -> None:
     )
 
 
-def _say(error: WorkbenchError) -> None:
-    sys.stderr.write(f"error: {error}\n")
+def _say(what: object) -> None:
+    """Write the last line; where even that finds no room, the exit status still tells."""
+    try:
+        sys.stderr.write(f"error: {what}\n")
+        sys.stderr.flush()
+    except OSError:
+        # What is left in the buffer would make the interpreter end with a status of its own.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stderr.fileno())
+        os.close(nowhere)

@@ -54,6 +54,7 @@ from workbench.session.node_process import (
     StoppedNode,
     check_port_free,
     choose_ports,
+    last_line,
     stop,
     stop_started,
 )
@@ -111,6 +112,7 @@ class NodeState:
         pid: Of the process that has its directory; None where there is none, or it has not
             said yet.
         status: What it answers; None where it does not.
+        last_line: Of its log; None where it wrote none.
     """
 
     node: int
@@ -119,6 +121,7 @@ class NodeState:
     groups: tuple[int, ...]
     pid: int | None
     status: NodeStatus | None
+    last_line: str | None
 
     @property
     def up(self) -> bool:
@@ -256,7 +259,15 @@ def _state(config: NodeConfig) -> NodeState:
             answer = _ask(config)
     if answer is not None and answer.pid != pid:
         answer = None
-    return NodeState(config.node, config.listen, config.dir, config.groups, pid or None, answer)
+    return NodeState(
+        node=config.node,
+        address=config.listen,
+        dir=config.dir,
+        groups=config.groups,
+        pid=pid or None,
+        status=answer,
+        last_line=last_line(config),
+    )
 
 
 def _ask(config: NodeConfig) -> NodeStatus | None:
@@ -454,27 +465,56 @@ def _check_not_foreign(directory: Path) -> None:
 
 @contextmanager
 def _exclusive(directory: Path, *, create: bool) -> Iterator[None]:
-    """Keep others from starting or stopping nodes of this cluster meanwhile."""
+    """Keep others from starting or stopping nodes of this cluster meanwhile.
+
+    What it made itself is gone again where no cluster came of it.
+    """
+    made = [each for each in (directory, *directory.parents) if not each.exists()]
     if create:
         _make_folder(directory)
     elif not (directory / CLUSTER_FILE).exists():
         raise _absent(directory)
+    lock = directory / LOCK_FILE
+    fresh = not lock.exists()
     try:
-        handle = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise _refused(directory, error) from error
     try:
+        _lock(handle, lock)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Conflict(
-                f"another `workbench cluster` starts or stops the nodes in {directory}",
-                code="cluster_busy",
-                hint="wait until it has ended",
-            ) from error
-        yield
+            yield
+        except BaseException:
+            # Gone while it is still ours: who waits for it finds that it is no more the file.
+            if fresh and not any(each.name != LOCK_FILE for each in directory.iterdir()):
+                lock.unlink()
+                _remove_empty(made)
+            raise
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, lock: Path) -> None:
+    """Lock the open file, which must still be the one of that name; Conflict `cluster_busy`."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(handle), lock.stat()):
+            return
+        cause: OSError | None = None
+    except (BlockingIOError, FileNotFoundError) as error:
+        cause = error
+    raise Conflict(
+        f"another `workbench cluster` starts or stops the nodes in {lock.parent}",
+        code="cluster_busy",
+        hint="wait until it has ended",
+    ) from cause
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, innermost first, as far as they are empty."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _or_default(value: int | None, default: int) -> int:

@@ -99,12 +99,22 @@ class NodeProcess:
 
     def last_line(self) -> str:
         """Return the last line that it wrote, as one line of printable text."""
-        with (self.config.dir / OUTPUT_FILE).open("rb") as file:
+        return last_line(self.config, self.output_from) or "it wrote nothing"
+
+
+def last_line(config: NodeConfig, begin: int = 0) -> str | None:
+    """Return the last line of a node's output from `begin` on, as printable text; None for none."""
+    try:
+        with (config.dir / OUTPUT_FILE).open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(self.output_from, size - OUTPUT_TAIL_BYTES))
+            file.seek(max(begin, size - OUTPUT_TAIL_BYTES))
             lines = [line for line in file.read().decode(errors="replace").splitlines() if line]
-        text = lines[-1].removeprefix("error: ") if lines else "it wrote nothing"
-        return "".join(char if char.isprintable() else " " for char in text)
+    except OSError:
+        return None
+    if not lines:
+        return None
+    text = lines[-1].removeprefix("error: ")
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def stop_started(processes: Sequence[NodeProcess]) -> None:

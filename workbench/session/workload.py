@@ -334,7 +334,8 @@ class Workload:
                         code="workload_stuck",
                         hint="look at `workbench cluster status` and the nodes' logs",
                     ) from error
-                self._stop.wait(RETRY_S)
+                if self._stop.wait(RETRY_S):
+                    raise  # stopped meanwhile: the outcome of this batch stays unknown
 
     def _check_lane(self, lane: _Lane, progress: Progress) -> list[str]:
         lost: list[str] = []
