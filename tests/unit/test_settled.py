@@ -17,7 +17,7 @@ from tests.unit.test_query_islands import (
     row,
     rows_of_windows,
 )
-from workbench.errors import NotFound
+from workbench.errors import InvalidInput, NotFound
 from workbench.model.plan import OBJECTIVES, Limits
 from workbench.model.routes import RouteSnapshot, seed_routes
 from workbench.planner.detect import Rule
@@ -127,3 +127,45 @@ def test_after_the_coarse_part_every_loaded_bucket_is_an_atom_of_its_own(drawn) 
         told = {r["bucket_start"] for r in after}
         assert {a["atom_start"] for a in atoms} <= told
     assert coarse is None or (coarse - T0) % timedelta(minutes=1) == timedelta(0)
+
+
+def test_load_across_a_bound_that_the_routes_have_now_is_never_planned_on() -> None:
+    """However short the rest is: giving such load to one of the routes would be a guess."""
+    whole: list[Bucket] = [(b"", b"g"), (b"g", b"p"), (b"p", None)]
+    split: list[Bucket] = [(b"", b"g"), (b"g", b"k"), (b"k", b"p"), (b"p", None)]
+    view = view_of([(whole, 9)] * 9 + [(split, 9)])
+    cut = replace(view, snapshot=RouteSnapshot(2, seed_routes([b"k"]), T0))
+    since, until = view.extent.since, view.extent.until
+    assert settled_since(view, since, until) == T0
+    assert settled_since(cut, since, until) == T0 + 9 * MINUTE
+    question = {"objective": SCORE, "limits": Limits(2, 0.1), "rule": Rule()}
+    made = plan(cut, since=T0 + 9 * MINUTE, until=until, **question)
+    assert made.total_load == 9 * 4
+    with pytest.raises(InvalidInput) as caught:
+        plan(cut, since=since, until=until, **question)
+    assert caught.value.code == "bucket_crosses_route"
+    assert "--since 2026-01-01T00:09:00Z" in caught.value.hint
+
+
+def test_buckets_coarser_than_the_newest_are_planned_on_where_no_route_bound_cuts_them() -> None:
+    whole: list[Bucket] = [(b"", b"g"), (b"g", b"p"), (b"p", None)]
+    finer: list[Bucket] = [(b"", b"g"), (b"g", b"k"), (b"k", b"p"), (b"p", None)]
+    view = view_of([(WHOLE, 9)] * 2 + [(whole, 9)] * 8 + [(finer, 9)])
+    cut = replace(view, snapshot=RouteSnapshot(2, seed_routes([b"g"]), T0))
+    # Only the first two windows cross a route's bound; the newest alone is too short to plan on.
+    assert settled_since(cut, view.extent.since, view.extent.until) == T0 + 2 * MINUTE
+
+
+def test_where_all_of_the_load_crosses_a_bound_the_plan_says_so() -> None:
+    view = view_of([(WHOLE, 9)] * 3)
+    cut = replace(view, snapshot=RouteSnapshot(2, seed_routes([b"k"]), T0))
+    with pytest.raises(InvalidInput) as caught:
+        plan(
+            cut,
+            since=settled_since(cut, view.extent.since, view.extent.until),
+            until=view.extent.until,
+            objective=SCORE,
+            limits=Limits(2, 0.1),
+            rule=Rule(),
+        )
+    assert caught.value.code == "bucket_crosses_route"

@@ -50,8 +50,8 @@ def apply(
 
     Killed at any point, the same command goes on where it stopped; nothing is split twice. Where
     somebody else changed the routes it stops with status 5: collect and plan again. Status 4 is
-    a plan that is partly applied. docs/applying.md tells what happens call by call. There is no
-    merge and no undo of a split.
+    a plan of whose approved actions only a part is applied. docs/applying.md tells what happens
+    call by call. There is no merge and no undo of a split.
 
     \b
     Examples:

@@ -153,8 +153,8 @@ def plan(
         settled = settled_since(view, start, end, chosen)
     if settled > start:
         warn(
-            f"planned on the load from {rfc3339(settled)} on: buckets were coarser before, and a "
-            "split key inside one has no evidence (--since takes another start)"
+            f"planned on the load from {rfc3339(settled)} on: before, buckets were too coarse for "
+            "the routes as they are, or for split keys (--since takes another start)"
         )
     sources = {"auto": None, "accesses": Source.ACCESS, "windows": Source.LOAD_WINDOW}
     with progress_bar() as progress:

@@ -141,6 +141,18 @@ class LoadReader:
         found: datetime | None = answer.column("coarse_until")[0].as_py()
         return found
 
+    def crossing_until(
+        self, since: datetime, until: datetime, routes: Sequence[RouteDescriptor]
+    ) -> datetime | None:
+        """Return the end of the last window with load that `routes` cannot be told apart in.
+
+        None where every bucket with load in [since, until) lies in one route.
+        """
+        data = {"load_window": self.data["load_window"], "route": _spans_of(routes)}
+        answer = run(sql_text("crossing_until"), data, {"since": since, "until": until})
+        found: datetime | None = answer.column("crossing_until")[0].as_py()
+        return found
+
     def atoms(
         self, source: Source, objective: Objective, since: datetime, until: datetime
     ) -> pa.Table:
@@ -187,7 +199,7 @@ class LoadReader:
 
 
 def _spans_of(routes: Sequence[RouteDescriptor]) -> pa.Table:
-    """Return the spans of the routes as the relation `route` of `route_windows`."""
+    """Return the spans of the routes as the relation `route`."""
     return pa.table(
         {
             "route_id": pa.array([route.route_id for route in routes], pa.uint64()),

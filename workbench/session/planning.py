@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from workbench.errors import InvalidArgument, NotFound
+from workbench.errors import InvalidArgument, InvalidInput, NotFound
 from workbench.model.keys import Span
 from workbench.model.plan import OBJECTIVES, Backtest, plan_to_json
 from workbench.model.times import from_us, hlc_to_us, rfc3339
@@ -33,23 +33,46 @@ def settled_since(
     until: datetime,
     objective: Objective = OBJECTIVES["score"],
 ) -> datetime:
-    """Return from when on in [since, until) all load windows tell the same buckets.
+    """Return from when on in [since, until) live load can be planned on.
 
-    A live source tells few buckets at first, and more once it has seen where the load lies. One
-    early window with a coarse bucket would make everything inside it one piece for the planner,
-    which must not cut through what it cannot see. Where less than SETTLED_SHARE of the time is
-    left, or none of the objective's load, as on a cluster that went quiet, or single accesses
-    were recorded, `since` comes back unchanged.
+    A live source tells few buckets at first, and more once it has seen where the load lies. Two
+    things make early windows useless:
+
+    - A bucket that carried load on both sides of a bound of the routes as they are: nobody can
+      tell whose it was. Such windows are always left out; what remains may be short.
+    - A bucket that later windows tell more finely: one such window would make everything inside
+      it one piece for the planner. Those are left out where that leaves SETTLED_SHARE of the
+      time, and some of the objective's load.
+
+    Where single accesses were recorded, and where no window would remain, `since` comes back.
     """
     if view.load.finest is not Source.LOAD_WINDOW:
         return since
-    settled = view.load.coarse_until(since, until)
-    if settled is None or until - settled < SETTLED_SHARE * (until - since):
+    crossing = view.load.crossing_until(since, until, view.snapshot.routes)
+    start = since if crossing is None else crossing
+    if start >= until:
         return since
+    settled = view.load.coarse_until(start, until)
+    if settled is None or until - settled < SETTLED_SHARE * (until - start):
+        return start
     everything = Span(b"", None)
     if view.load.span_load(Source.LOAD_WINDOW, objective, settled, until, everything) == 0:
-        return since
+        return start
     return settled
+
+
+def _check_attributable(view: ClusterView, since: datetime, until: datetime) -> None:
+    """Raise where load of the time cannot be told apart by the routes as they are now."""
+    crossing = view.load.crossing_until(since, until, view.snapshot.routes)
+    if crossing is None:
+        return
+    after = f"plan on what came after: --since {rfc3339(crossing)}"
+    raise InvalidInput(
+        f"up to {rfc3339(crossing)} buckets carried load on both sides of a bound that the routes "
+        "have now: nobody can tell which route it belongs to",
+        code="bucket_crosses_route",
+        hint=after if crossing < until else to_get_load(view),
+    )
 
 
 def plan(  # noqa: PLR0913 - the question's own parts, named
@@ -78,6 +101,7 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
     Raises:
         NotFound: `load_absent`, there is no load; for a running cluster with how to get some.
         InvalidArgument: `threshold_missing`.
+        InvalidInput: `bucket_crosses_route`: some of the load is nobody's.
     """
     chosen = source or view.load.finest
     hot_routes: frozenset[int] = frozenset()
@@ -90,6 +114,9 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
                 hint="give --threshold, or leave --only-hot out",
             )
         hot_routes = frozenset(v.route.route_id for v in answer.verdicts if v.verdict == "hot")
+
+    if chosen is Source.LOAD_WINDOW:
+        _check_attributable(view, since, until)
 
     def given(end: datetime) -> PlanInput:
         atoms = view.load.atoms(chosen, objective, since, end)

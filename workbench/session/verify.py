@@ -19,7 +19,8 @@ the first whole window after their last change, where that is known. Traces are 
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from workbench.errors import Conflict, InvalidArgument, InvalidInput, NotFound
+from workbench.model.keys import printable_key
 from workbench.model.times import from_us, hlc_to_us, rfc3339
 from workbench.planner.replay import RouteSeries, Verification, replay, verification
 from workbench.query.load import Source
@@ -139,7 +141,7 @@ def verify_plan(  # noqa: PLR0913 - the question's own parts, named
         source = Source.LOAD_WINDOW
     start, end = _window(replayed_on, plan, since, until, applied)
     if source is Source.LOAD_WINDOW:
-        _check_buckets(replayed_on, plan)
+        _check_buckets(replayed_on, plan, start, end)
     events = replayed_on.load.events(source, plan.objective, start, end)
     if events.num_rows == 0:
         raise NotFound(
@@ -149,6 +151,10 @@ def verify_plan(  # noqa: PLR0913 - the question's own parts, named
             f"{rfc3339(replayed_on.extent.until)}{_or_collect(replayed_on)}",
         )
     replayed = verification(plan, events, replayed_on.extent.window_ms)
+    if source is Source.LOAD_WINDOW:
+        # An event stands at its window's start; the time that was seen ends with the window.
+        last = replayed.until - timedelta(microseconds=1) + replayed_on.extent.window
+        replayed = replace(replayed, until=min(last, end))
     execution = _execution(replayed_on, plan, applied)
     if execution is Execution.REPLAYED:
         return VerifyAnswer(plan, replayed, claims, execution, applied)
@@ -296,15 +302,17 @@ def _not_as_planned(
     return (f"{done}, so its replay is not what came: {todo}",)
 
 
-def _check_buckets(view: ClusterView, plan: Plan) -> None:
-    """Raise where a later bucket with load crosses a bound of the plan's routes."""
+def _check_buckets(view: ClusterView, plan: Plan, since: datetime, until: datetime) -> None:
+    """Raise where a bucket with load in [since, until) crosses a bound of the plan's routes."""
     keys = {action.split_key for action in plan.actions}
-    if (crossing := _crossing(view, plan, keys, plan.until, view.extent.until)) is not None:
+    if (crossing := _crossing(view, plan, keys, since, until)) is not None:
         key, bucket = crossing
         raise InvalidInput(
-            f"split key {key.hex()} lies inside the bucket from {bucket.hex()}",
+            f"split key {printable_key(key)} lies inside the bucket from "
+            f"{printable_key(bucket)}, which carried load",
             code="bucket_crosses_split",
-            hint="collect with finer buckets, or verify a trace with single accesses",
+            hint="ask for another time with --since and --until: buckets differ from time to "
+            "time where the plan was not executed",
         )
 
 
