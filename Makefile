@@ -6,7 +6,7 @@ WORKBENCH := $(BIN)/workbench
 TRACE_ARGS := $(if $(TRACE),--trace $(TRACE),)
 
 .DEFAULT_GOAL := help
-.PHONY: help python-is-new-enough install install-runtime demo test test-slow check format proto bench lock screenshots clean
+.PHONY: help python-is-new-enough install install-runtime install-bench demo test test-slow check format proto bench lock screenshots clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -46,7 +46,10 @@ format: install ## Rewrite the sources in the project's format
 proto: install ## Generate the node's protobuf code anew
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. workbench/node/proto/*.proto
 
-bench: install ## Measure, as ratios in one run; prints the tables of benchmarks/README.md
+install-bench: python-is-new-enough
+	@$(PYTHON) tools/install.py --venv $(VENV) --lock requirements/bench.lock
+
+bench: install-bench ## Measure, as ratios in one run; prints the tables of benchmarks/README.md
 	$(BIN)/python -m benchmarks
 
 lock: ## Compile the lock files anew (needs `uv` on PATH)
@@ -54,6 +57,9 @@ lock: ## Compile the lock files anew (needs `uv` on PATH)
 	  pyproject.toml requirements/build.in -o requirements/runtime.lock
 	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
 	  pyproject.toml requirements/build.in --extra dev -c requirements/runtime.lock -o requirements/dev.lock
+	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
+	  pyproject.toml requirements/build.in --extra dev --extra bench -c requirements/dev.lock \
+	  -o requirements/bench.lock
 
 screenshots: install ## Take the README's pictures from the real thing (needs Chromium)
 	$(BIN)/python tools/screenshots.py

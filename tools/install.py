@@ -1,8 +1,8 @@
 """Bring `.venv` to the state that a lock file describes; do nothing when it is there already.
 
 The stamp holds what was installed (lock and project metadata, by content, with the Python that
-installed them): editing lint settings installs nothing. `dev.lock` contains `runtime.lock`, so
-a development environment also serves whoever asks for the runtime.
+installed them): editing lint settings installs nothing. `dev.lock` contains `runtime.lock`, and
+`bench.lock` contains `dev.lock`, so the larger environment also serves whoever asks for less.
 
 Runs on the bare interpreter, before anything is installed: the standard library only.
 """
@@ -18,6 +18,10 @@ import venv
 from pathlib import Path
 
 
+# Each contains the ones before it.
+LOCKS = ("runtime", "dev", "bench")
+
+
 def fingerprint(lock: Path) -> str:
     """Return the SHA-256 of everything an installation depends on."""
     settings = tomllib.loads(Path("pyproject.toml").read_text())
@@ -27,8 +31,9 @@ def fingerprint(lock: Path) -> str:
 
 
 def is_current(environment: Path, lock: Path) -> bool:
-    """Tell whether the environment already holds this lock, or the larger one of developers."""
-    return any(holds(environment, each) for each in (lock, lock.with_name("dev.lock")))
+    """Tell whether the environment already holds this lock, or a larger one."""
+    larger = [lock.with_name(f"{name}.lock") for name in LOCKS[LOCKS.index(lock.stem) :]]
+    return any(holds(environment, each) for each in larger)
 
 
 def holds(environment: Path, lock: Path) -> bool:
