@@ -44,7 +44,7 @@ def make_record(writer="host/1", fingerprint="f" * 64, properties=(("unit", "ms"
         )
         for number, name in enumerate(f"load/{n}" for n in range(datasets))
     )
-    return Record(uuid.UUID(int=1), 7, uuid.UUID(int=2), writer, "ab" * 32, entries)
+    return Record(uuid.UUID(int=1), 7, uuid.UUID(int=2), writer, "ab" * 32, AT, entries)
 
 
 RECORD = encode_record(make_record())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from unit.test_catalog_faults import (
     Crash,
@@ -17,6 +19,7 @@ from unit.test_catalog_faults import (
 from workbench.catalog import commit, uploads
 from workbench.catalog.catalog import Registration, Write
 from workbench.catalog.layout import FORMAT_KEY, log_key
+from workbench.catalog.record import decode_record
 from workbench.errors import (
     Corruption,
     FingerprintConflict,
@@ -467,3 +470,25 @@ def test_opening_costs_the_anchor_one_listing_and_the_records(inner):
         one.commit([Write("a", numbers(n), "append")])
     _, store = writer_on(inner)
     assert [call for call, _ in store.calls] == ["get", "list", *["get"] * 6]
+
+
+def test_an_append_writes_only_what_it_adds_and_folds_to_the_whole():
+    store = MemoryStore()
+    one = create(store)
+    for value in range(3):
+        one.commit([Write("a", numbers(value), "append")])
+    last = decode_record(store.get(log_key(3)), "k").entries[0]
+    assert (last.op, len(last.manifest.objects), last.manifest.row_count) == ("add", 1, 3)
+    assert reopen(store).get("a") == one.get("a")
+    assert len(one.get("a").objects) == 3
+
+
+def test_a_clock_that_goes_backwards_leaves_the_times_of_commits_in_order():
+    store, clock = MemoryStore(), ManualClock()
+    one = create(store, clock=clock)
+    one.commit([Write("a", numbers(1))])
+    clock.time -= timedelta(hours=1)
+    one.commit([Write("a", numbers(2))])
+    first, second = (decode_record(store.get(log_key(seq)), "k") for seq in (1, 2))
+    assert second.committed_at == first.committed_at
+    assert reopen(store).verify() == []

@@ -62,6 +62,7 @@ def next_record(store, *entries, **changes):
         "txn": uuid.UUID(int=99),
         "writer": "by hand",
         "parent_sha256": hashlib.sha256(store.get(log_key(last))).hexdigest(),
+        "committed_at": reopen(store)._state.committed_at,
         "entries": entries or (Entry("put", manifest()),),
     }
     return Record(**{**values, **changes})
@@ -173,14 +174,14 @@ def test_lost_tail_looks_like_a_shorter_catalog_except_to_who_had_read_it(store)
 
 def test_newer_record_format_is_named_with_both_formats(store, monkeypatch):
     opened = reopen(store)
-    monkeypatch.setattr(record_module, "RECORD_FORMAT", "workbench.catalog.record/2")
+    monkeypatch.setattr(record_module, "RECORD_FORMAT", "workbench.catalog.record/3")
     put(store, log_key(RECORDS + 1), encode_record(next_record(store)))
     monkeypatch.undo()
     expect(
         store,
         log_key(RECORDS + 1),
         "record_format_unsupported",
-        "'workbench.catalog.record/2', this workbench reads 'workbench.catalog.record/1'",
+        "'workbench.catalog.record/3', this workbench reads 'workbench.catalog.record/2'",
         opened=opened,
     )
 
@@ -268,6 +269,7 @@ def extra_column(rows, _footer):
 
 
 EARLIER = START.replace(year=2020)
+OBJECT = {"key": "x", "size": 1, "sha256": None}
 
 
 @pytest.mark.parametrize(
@@ -282,12 +284,17 @@ EARLIER = START.replace(year=2020)
         (row_change(updated_at=EARLIER), "updated before it was created"),
         (row_change(row_count=-1), "row count -1"),
         (row_change(objects=[{"key": "../x", "size": 1, "sha256": None}]), "not an object key"),
-        (row_change(objects=[{"key": "x", "size": -1, "sha256": None}]), "has size -1"),
-        (row_change(objects=[{"key": "x", "size": 1, "sha256": "A" * 64}]), "SHA-256 'AAA"),
+        (row_change(objects=[{"key": "x", "size": -1, "sha256": None}]), "size=-1"),
+        (row_change(objects=[{"key": "x", "size": 1, "sha256": "A" * 64}]), "sha256='AAA"),
         (row_change(properties=[("a", "1"), ("a", "2")]), "property twice"),
         (twice, "names a dataset twice"),
         (nothing, "has no rows"),
-        (extra_column, "has columns that"),
+        (footer_change(committed_at="yesterday"), "cannot be read"),
+        (row_change(op="floor", dataset_id="", name="", row_count=0), "has floor 0"),
+        (row_change(op="floor"), "names a dataset in it"),
+        (row_change(objects=[OBJECT | {"time_min": START}]), "impossible values"),
+        (row_change(objects=[OBJECT | {"rows": -1}]), "impossible values"),
+        (extra_column, "has other columns"),
         (footer_change(seq="0", parent_seq="-1"), "no place in a chain"),
         (footer_change(parent_seq="7"), "no place in a chain"),
         (footer_change(parent_sha256="x"), "no place in a chain"),

@@ -7,7 +7,7 @@ not following it. Mending is not done here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from workbench.catalog.chain import check_link, empty_state, read_anchor
@@ -92,7 +92,7 @@ def _fold_one(state: State, link: Link) -> State:
 
 def _skip_to(state: State, seq: int) -> State:
     """Return the state as if the records up to `seq` had been read."""
-    return State(state.catalog_uuid, max(seq, state.seq), state.head_sha256, state.manifests)
+    return replace(state, seq=max(seq, state.seq))
 
 
 def _problem(error: Corruption | Storage, key: str = "") -> Problem:

@@ -33,6 +33,7 @@ from workbench.errors import Corruption, OutcomeUnknown, Storage, Unavailable, W
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Callable
+    from datetime import datetime
 
     from workbench.ports.object_store import ObjectStore
     from workbench.ports.system import Clock, Rng
@@ -112,7 +113,7 @@ class Transaction:
                 return done
             if not self.uncertain:
                 batch = planner(self.state)
-                if not batch.entries:
+                if not batch.entries and batch.upkeep is None:
                     return batch
                 offer = self._next(batch)  # before the upload: it may be too large
                 prepare(batch)
@@ -140,9 +141,16 @@ class Transaction:
             txn=self.txn,
             writer=self._writer,
             parent_sha256=self.state.head_sha256,
+            committed_at=self._now(),
             entries=batch.entries,
+            upkeep=batch.upkeep,
         )
         return _Offer(record, encode_record(record), batch)
+
+    def _now(self) -> datetime:
+        """Return the time of the commit; a clock that went back does not take the log along."""
+        now, before = self._clock.now(), self.state.committed_at
+        return now if before is None else max(now, before)
 
     def _put(self) -> Batch | None:
         """Offer the record; None where it is not known to be in.

@@ -3,12 +3,13 @@
 A record is one Parquet file. Its rows are the batch, in order; its footer says which record of
 which catalog it is:
 
-    workbench.format          workbench.catalog.record/1
+    workbench.format          workbench.catalog.record/2; records of /1 are read for ever
     workbench.catalog_uuid    uuid of the FORMAT object
     workbench.seq             decimal
     workbench.parent_seq      seq − 1
     workbench.txn             uuid of the commit that wrote it
     workbench.writer          who that was, for people
+    workbench.committed_at    RFC 3339, UTC, never before that of the record before (not in /1)
     workbench.parent_sha256   SHA-256 of all bytes of the record before; of FORMAT for record 1
     workbench.sha256          the seal: of these bytes, its own digits taken as zeros
 
@@ -32,15 +33,16 @@ import pyarrow.parquet as pq
 
 from workbench.catalog.faults import corrupt
 from workbench.catalog.seal import BLANK, Seal, SealError
-from workbench.catalog.values import is_sha256
+from workbench.catalog.values import is_object_ref, is_sha256
 from workbench.errors import InvalidInput
 from workbench.model.manifest import Manifest, ObjectRef, check_name, dataset_id_of
 from workbench.ports.object_store import check_object_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-RECORD_FORMAT: Final = "workbench.catalog.record/1"
+RECORD_FORMAT: Final = "workbench.catalog.record/2"
+RECORD_FORMAT_1: Final = "workbench.catalog.record/1"
 WRITE_BYTES_MAX: Final = 1_000_000  # one plain put everywhere, never multipart
 READ_BYTES_MAX: Final = 64 * 1024 * 1024
 UNPACKED_BYTES_MAX: Final = 512 * 1024 * 1024  # declared sizes; stops decompression bombs
@@ -50,47 +52,72 @@ _OWN: Final = b"workbench.sha256"
 # Thrift compact: field 1 (string) with its length, field 2 (string) with its length.
 RECORD_SEAL: Final = Seal(b"\x18" + bytes([len(_OWN)]) + _OWN + b"\x18" + bytes([len(BLANK)]))
 
-SCHEMA: Final = pa.schema(
-    [
-        pa.field("op", pa.string(), nullable=False),
-        pa.field("dataset_id", pa.string(), nullable=False),
-        pa.field("name", pa.string(), nullable=False),
-        pa.field("schema_fingerprint", pa.string(), nullable=False),
-        pa.field(
-            "objects",
-            pa.list_(
-                pa.field(
-                    "element",
-                    pa.struct(
-                        [
-                            pa.field("key", pa.string(), nullable=False),
-                            pa.field("size", pa.int64(), nullable=False),
-                            pa.field("sha256", pa.string()),
-                        ]
-                    ),
-                    nullable=False,
-                )
-            ),
-            nullable=False,
-        ),
-        pa.field("created_at", pa.timestamp("us", "UTC"), nullable=False),
-        pa.field("updated_at", pa.timestamp("us", "UTC"), nullable=False),
-        pa.field("row_count", pa.int64()),
-        pa.field(
-            "properties",
-            pa.map_(pa.string(), pa.field("value", pa.string(), nullable=False)),
-            nullable=False,
-        ),
-    ]
+_TIME: Final = pa.timestamp("us", "UTC")
+
+
+def _schema(*object_fields: pa.Field) -> pa.Schema:
+    """Return the columns of a record whose objects carry these fields too."""
+    reference = pa.struct(
+        [
+            pa.field("key", pa.string(), nullable=False),
+            pa.field("size", pa.int64(), nullable=False),
+            pa.field("sha256", pa.string()),
+            *object_fields,
+        ]
+    )
+    element = pa.field("element", reference, nullable=False)
+    value = pa.field("value", pa.string(), nullable=False)
+    return pa.schema(
+        [
+            pa.field("op", pa.string(), nullable=False),
+            pa.field("dataset_id", pa.string(), nullable=False),
+            pa.field("name", pa.string(), nullable=False),
+            pa.field("schema_fingerprint", pa.string(), nullable=False),
+            pa.field("objects", pa.list_(element), nullable=False),
+            pa.field("created_at", _TIME, nullable=False),
+            pa.field("updated_at", _TIME, nullable=False),
+            pa.field("row_count", pa.int64()),
+            pa.field("properties", pa.map_(pa.string(), value), nullable=False),
+        ]
+    )
+
+
+SCHEMA_1: Final = _schema()
+SCHEMA: Final = _schema(
+    pa.field("rows", pa.int64()), pa.field("time_min", _TIME), pa.field("time_max", _TIME)
 )
+_UPKEEP_OPS: Final = frozenset({"floor", "condemn", "sweep"})
+_TIME_BOUNDS: Final = ("time_min", "time_max")
+_SCHEMAS: Final = {RECORD_FORMAT_1: SCHEMA_1, RECORD_FORMAT: SCHEMA}
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row: a dataset as it is from now on, or as it was when it went."""
+    """One row.
 
-    op: Literal["put", "delete"]
+    Attributes:
+        op: `put`: the dataset as it is from now on. `add`: likewise, but `objects` are only
+            those that come to the ones it has. `delete`: the dataset as it was when it went.
+        manifest: Of the dataset.
+    """
+
+    op: Literal["put", "add", "delete"]
     manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What garbage collection decides in a record.
+
+    Attributes:
+        floor: The catalog can be read as of this sequence and later ones only; None leaves it.
+        condemned: Objects that nothing refers to and nothing may refer to from here on.
+        swept: Keys that were condemned before and are gone now.
+    """
+
+    floor: int | None = None
+    condemned: tuple[ObjectRef, ...] = ()
+    swept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +130,9 @@ class Record:
         txn: Of the commit; how a writer knows its own record again.
         writer: For people.
         parent_sha256: Of all bytes of record seq − 1, of FORMAT where seq is 1.
+        committed_at: When, UTC; never before that of the record before.
         entries: No dataset twice.
+        upkeep: Where garbage collection wrote it.
     """
 
     catalog_uuid: uuid.UUID
@@ -111,7 +140,9 @@ class Record:
     txn: uuid.UUID
     writer: str
     parent_sha256: str
+    committed_at: datetime
     entries: tuple[Entry, ...]
+    upkeep: Upkeep | None = None
 
 
 def encode_record(record: Record) -> bytes:
@@ -143,10 +174,12 @@ def _sealed_parquet(record: Record) -> bytes:
         "workbench.parent_seq": str(record.seq - 1),
         "workbench.txn": str(record.txn),
         "workbench.writer": record.writer,
+        "workbench.committed_at": record.committed_at.astimezone(UTC).isoformat(),
         "workbench.parent_sha256": record.parent_sha256,
         _OWN.decode(): BLANK.decode(),
     }
-    table = pa.Table.from_pylist([_row(entry) for entry in record.entries], schema=SCHEMA)
+    rows = [*map(_row, record.entries), *_upkeep_rows(record)]
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
     sink = io.BytesIO()
     with pq.ParquetWriter(
         sink,
@@ -183,13 +216,13 @@ def decode_record(data: bytes, key: str) -> Record:
         if footer.get(_OWN.decode()) != carried:
             raise corrupt(key, "carries a second hash of itself")
         found = footer.get("workbench.format")
-        if found != RECORD_FORMAT:
+        if found not in _SCHEMAS:
             raise corrupt(
                 key,
                 f"is of record format {found!r}, this workbench reads {RECORD_FORMAT!r}",
                 "record_format_unsupported",
             )
-        return _record(footer, _rows(file, key), key)
+        return _record(footer, _rows(file, _SCHEMAS[found], key), key)
     except SealError as error:
         raise corrupt(key, str(error)) from error
     # What pyarrow and the value types raise for bytes that make no sense.
@@ -204,9 +237,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "dataset_id": str(manifest.dataset_id),
         "name": manifest.name,
         "schema_fingerprint": manifest.schema_fingerprint,
-        "objects": [
-            {"key": ref.key, "size": ref.size, "sha256": ref.sha256} for ref in manifest.objects
-        ],
+        "objects": [_object_row(ref) for ref in manifest.objects],
         "created_at": manifest.created_at,
         "updated_at": manifest.updated_at,
         "row_count": manifest.row_count,
@@ -214,15 +245,49 @@ def _row(entry: Entry) -> dict[str, Any]:
     }
 
 
+def _object_row(ref: ObjectRef) -> dict[str, Any]:
+    return {
+        "key": ref.key,
+        "size": ref.size,
+        "sha256": ref.sha256,
+        "rows": ref.rows,
+        "time_min": ref.time_min,
+        "time_max": ref.time_max,
+    }
+
+
+def _upkeep_rows(record: Record) -> Iterator[dict[str, Any]]:
+    """Yield one row per decision: `floor` (as its row count), `condemn`, `sweep`."""
+    upkeep = record.upkeep
+    if upkeep is None:
+        return
+    empty = {
+        "dataset_id": "",
+        "name": "",
+        "schema_fingerprint": "",
+        "objects": [],
+        "created_at": record.committed_at,
+        "updated_at": record.committed_at,
+        "properties": [],
+    }
+    if upkeep.floor is not None:
+        yield {**empty, "op": "floor", "row_count": upkeep.floor}
+    if upkeep.condemned:
+        yield {**empty, "op": "condemn", "objects": [*map(_object_row, upkeep.condemned)]}
+    if upkeep.swept:
+        gone = [_object_row(ObjectRef(key, 0)) for key in upkeep.swept]
+        yield {**empty, "op": "sweep", "objects": gone}
+
+
 def _footer(metadata: pq.FileMetaData) -> dict[str, str]:
     pairs: Mapping[bytes, bytes] = metadata.metadata or {}
     return {key.decode(): value.decode() for key, value in pairs.items()}
 
 
-def _rows(file: pq.ParquetFile, key: str) -> list[dict[str, Any]]:
+def _rows(file: pq.ParquetFile, schema: pa.Schema, key: str) -> list[dict[str, Any]]:
     # First the schema: pyarrow aborts the process where a row group has other columns than it.
-    if not file.schema_arrow.equals(SCHEMA):
-        raise corrupt(key, f"has columns that {RECORD_FORMAT!r} does not have")
+    if not file.schema_arrow.equals(schema):
+        raise corrupt(key, "has other columns than records of its format have")
     groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
     unpacked = sum(group.total_byte_size for group in groups)
     values = sum(group.column(i).num_values for group in groups for i in range(group.num_columns))
@@ -237,22 +302,45 @@ def _record(footer: Mapping[str, str], rows: list[dict[str, Any]], key: str) -> 
     parent_sha256 = footer["workbench.parent_sha256"]
     if seq < 1 or int(footer["workbench.parent_seq"]) != seq - 1 or not is_sha256(parent_sha256):
         raise corrupt(key, f"has no place in a chain (seq {seq})")
-    entries = tuple(_entry(row, key) for row in rows)
+    entries = tuple(_entry(row, key) for row in rows if row["op"] not in _UPKEEP_OPS)
+    upkeep = _upkeep([row for row in rows if row["op"] in _UPKEEP_OPS], key)
     names = [entry.manifest.name for entry in entries]
-    if not entries or len(set(names)) != len(names):
-        raise corrupt(key, "names a dataset twice" if entries else "has no rows")
+    if not rows or len(set(names)) != len(names):
+        raise corrupt(key, "names a dataset twice" if rows else "has no rows")
+    if footer["workbench.format"] == RECORD_FORMAT_1:
+        committed_at = max(entry.manifest.updated_at for entry in entries)
+    else:
+        committed_at = _utc(datetime.fromisoformat(footer["workbench.committed_at"]))
     return Record(
         catalog_uuid=uuid.UUID(footer["workbench.catalog_uuid"]),
         seq=seq,
         txn=uuid.UUID(footer["workbench.txn"]),
         writer=footer["workbench.writer"],
         parent_sha256=parent_sha256,
+        committed_at=committed_at,
         entries=entries,
+        upkeep=upkeep,
     )
 
 
+def _upkeep(rows: list[dict[str, Any]], key: str) -> Upkeep | None:
+    by_op = {row["op"]: row for row in rows}
+    if len(by_op) != len(rows) or any(row["name"] or row["dataset_id"] for row in rows):
+        raise corrupt(key, "decides twice on what is collected, or names a dataset in it")
+    if not rows:
+        return None
+    floor = by_op["floor"]["row_count"] if "floor" in by_op else None
+    if floor is not None and floor < 1:
+        raise corrupt(key, f"has floor {floor}")
+    condemned, swept = (
+        tuple(_object(item, key) for item in by_op.get(op, {"objects": ()})["objects"])
+        for op in ("condemn", "sweep")
+    )
+    return Upkeep(floor, condemned, tuple(ref.key for ref in swept))
+
+
 def _entry(row: dict[str, Any], key: str) -> Entry:
-    if row["op"] not in {"put", "delete"}:
+    if row["op"] not in {"put", "add", "delete"}:
         raise corrupt(key, f"has an unknown operation {row['op']!r}")
     try:
         name = check_name(row["name"])
@@ -289,9 +377,12 @@ def _entry(row: dict[str, Any], key: str) -> Entry:
 
 
 def _object(item: dict[str, Any], key: str) -> ObjectRef:
-    ref = ObjectRef(check_object_key(item["key"]), item["size"], item["sha256"])
-    if ref.size < 0 or not (ref.sha256 is None or is_sha256(ref.sha256)):
-        raise corrupt(key, f"object {ref.key!r} has size {ref.size}, SHA-256 {ref.sha256!r}")
+    times = [None if item.get(name) is None else _utc(item[name]) for name in _TIME_BOUNDS]
+    ref = ObjectRef(
+        check_object_key(item["key"]), item["size"], item["sha256"], item.get("rows"), *times
+    )
+    if not is_object_ref(ref):
+        raise corrupt(key, f"object {ref.key!r} is described by impossible values: {ref}")
     return ref
 
 

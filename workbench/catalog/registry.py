@@ -8,20 +8,23 @@ the old state keeps a whole one. Rules that only make sense in order are checked
 
 - an entry's fingerprint is the registered one; another name is needed for another fingerprint;
 - created_at is the registered one;
-- what a tombstone deletes is registered.
+- what a tombstone deletes, and what objects are added to, is registered;
+- no object comes in that is condemned; what is condemned is registered nowhere, what is swept was
+  condemned before;
+- the floor and the time of commits never go back.
 
 A record that breaks one was not written by this code, and is Corruption.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from typing import TYPE_CHECKING
 
 from workbench.catalog.faults import corrupt
 from workbench.catalog.layout import log_key
-from workbench.catalog.record import Entry, Record
+from workbench.catalog.record import Entry, Record, Upkeep
 from workbench.catalog.values import Registered, Registration
 from workbench.errors import Conflict, FingerprintConflict
 from workbench.model.manifest import Manifest, ObjectRef, dataset_id_of
@@ -49,12 +52,20 @@ class State:
         seq: Of the newest record, 0 where there is none.
         head_sha256: Of the newest record's bytes, of FORMAT where there is none.
         manifests: By name. Never handed out: `get` and `select` return copies.
+        committed_at: Of the newest record, UTC; None where there is none.
+        floor: The oldest sequence as of which the catalog can be read; 0 where all can be.
+        condemned: Keys that nothing may refer to any more, with the committed_at of the record
+            that says so. They are decided in the log, so that a writer whose upload was
+            collected meanwhile finds out when it commits, whatever its clock says.
     """
 
     catalog_uuid: uuid.UUID
     seq: int
     head_sha256: str
     manifests: Mapping[str, Manifest]
+    committed_at: datetime | None = None
+    floor: int = 0
+    condemned: Mapping[str, datetime] = field(default_factory=dict)
 
     def get(self, name: str) -> Manifest | None:
         """Return a copy that shares nothing that can change, None where absent."""
@@ -87,10 +98,17 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The rows of the next record, and the answers, one per change in their order."""
+    """The rows of the next record, and the answers, one per change in their order.
+
+    Attributes:
+        entries: None for a batch that changes nothing.
+        answers: One per change.
+        upkeep: What garbage collection decides, where the batch is its own.
+    """
 
     entries: tuple[Entry, ...]
     answers: tuple[Registered, ...]
+    upkeep: Upkeep | None = None
 
 
 def fold(state: State, links: Iterable[Link]) -> State:
@@ -99,14 +117,27 @@ def fold(state: State, links: Iterable[Link]) -> State:
     Raises:
         Corruption: `record_rule_broken`; `state` is untouched.
     """
-    manifests = dict(state.manifests)
-    seq, head = state.seq, state.head_sha256
+    manifests, condemned = dict(state.manifests), dict(state.condemned)
+    seq, head, floor, at = state.seq, state.head_sha256, state.floor, state.committed_at
     for link in links:
-        assert link.record.seq == seq + 1, "a link that does not follow"
-        for entry in link.record.entries:
-            _apply(manifests, entry, log_key(link.record.seq))
-        seq, head = link.record.seq, link.sha256
-    return replace(state, seq=seq, head_sha256=head, manifests=manifests)
+        record, key = link.record, log_key(link.record.seq)
+        assert record.seq == seq + 1, "a link that does not follow"
+        if at is not None and record.committed_at < at:
+            raise corrupt(key, f"is older than the record before, of {at}", "record_rule_broken")
+        for entry in record.entries:
+            _apply(manifests, condemned, entry, key)
+        if record.upkeep is not None:
+            floor = _collect(manifests, condemned, floor, record, record.upkeep)
+        seq, head, at = record.seq, link.sha256, record.committed_at
+    return replace(
+        state,
+        seq=seq,
+        head_sha256=head,
+        manifests=manifests,
+        committed_at=at,
+        floor=floor,
+        condemned=condemned,
+    )
 
 
 def plan(state: State, changes: Sequence[Change], now: datetime) -> Batch:
@@ -122,7 +153,8 @@ def plan(state: State, changes: Sequence[Change], now: datetime) -> Batch:
     Raises:
         FingerprintConflict: For the first change whose dataset has another fingerprint.
         Conflict: `dataset_exists` for the first `create` whose name holds something else,
-            `dataset_changed` for the first change that expects another row count.
+            `dataset_changed` for the first change that expects another row count,
+            `object_condemned` for the first object that garbage collection has taken.
     """
     entries, answers = [], []
     for change in changes:
@@ -139,9 +171,24 @@ def plan(state: State, changes: Sequence[Change], now: datetime) -> Batch:
                 hint="choose another name, or replace it",
             )
         manifest = _manifest(registered, wanted, now.astimezone(UTC))
-        entries.append(Entry("put", manifest))
+        entries.append(_entry(state, registered, manifest, change))
         answers.append(Registered(_copy(manifest), existing=registered is not None, written=True))
     return Batch(tuple(entries), tuple(answers))
+
+
+def _entry(state: State, registered: Manifest | None, manifest: Manifest, change: Change) -> Entry:
+    """Return the row for one change: an addition names only what it adds."""
+    for ref in change.registration.objects:
+        if ref.key in state.condemned:
+            raise Conflict(
+                f"dataset {manifest.name!r}: garbage collection has taken {ref.key!r}, as nothing "
+                "referred to it",
+                code="object_condemned",
+                hint="write the data again; a writer must commit within the grace period",
+            )
+    if registered is None or not change.append:
+        return Entry("put", manifest)
+    return Entry("add", replace(manifest, objects=manifest.objects[len(registered.objects) :]))
 
 
 def _check_expected(registered: Manifest | None, change: Change) -> None:
@@ -157,7 +204,35 @@ def _check_expected(registered: Manifest | None, change: Change) -> None:
     )
 
 
-def _apply(manifests: dict[str, Manifest], entry: Entry, key: str) -> None:
+def _collect(
+    manifests: Mapping[str, Manifest],
+    condemned: dict[str, datetime],
+    floor: int,
+    record: Record,
+    upkeep: Upkeep,
+) -> int:
+    """Carry out a decision of garbage collection; return the new floor."""
+    key = log_key(record.seq)
+    if upkeep.condemned:
+        live = {ref.key for one in manifests.values() for ref in one.objects}
+        for ref in upkeep.condemned:
+            if ref.key in live or ref.key in condemned:
+                why = "is registered" if ref.key in live else "was condemned before"
+                raise corrupt(key, f"condemns {ref.key!r}, which {why}", "record_rule_broken")
+            condemned[ref.key] = record.committed_at
+    for swept in upkeep.swept:
+        if condemned.pop(swept, None) is None:
+            reason = f"has swept {swept!r}, which was not condemned"
+            raise corrupt(key, reason, "record_rule_broken")
+    if upkeep.floor is not None and not floor <= upkeep.floor <= record.seq:
+        reason = f"moves the floor from {floor} to {upkeep.floor}"
+        raise corrupt(key, reason, "record_rule_broken")
+    return floor if upkeep.floor is None else upkeep.floor
+
+
+def _apply(
+    manifests: dict[str, Manifest], condemned: Mapping[str, datetime], entry: Entry, key: str
+) -> None:
     name = entry.manifest.name
     registered = manifests.get(name)
     if entry.op == "delete":
@@ -165,13 +240,23 @@ def _apply(manifests: dict[str, Manifest], entry: Entry, key: str) -> None:
             raise corrupt(key, f"deletes {name!r}, which is absent", "record_rule_broken")
         del manifests[name]
         return
+    for ref in entry.manifest.objects:
+        if ref.key in condemned:
+            reason = f"refers to {ref.key!r}, which is condemned"
+            raise corrupt(key, reason, "record_rule_broken")
+    if entry.op == "add" and registered is None:
+        raise corrupt(key, f"adds to {name!r}, which is absent", "record_rule_broken")
     if registered is not None:
         if registered.schema_fingerprint != entry.manifest.schema_fingerprint:
             reason = f"changes the schema fingerprint of {name!r}"
             raise corrupt(key, reason, "record_rule_broken")
         if registered.created_at != entry.manifest.created_at:
             raise corrupt(key, f"changes created_at of {name!r}", "record_rule_broken")
-    manifests[name] = entry.manifest
+    if entry.op == "add" and registered is not None:
+        objects = registered.objects + entry.manifest.objects
+        manifests[name] = replace(entry.manifest, objects=objects)
+    else:
+        manifests[name] = entry.manifest
 
 
 def _merge(registered: Manifest | None, change: Change) -> Registration:

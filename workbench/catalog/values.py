@@ -129,6 +129,18 @@ def is_sha256(text: str) -> bool:
     return _SHA256.fullmatch(text) is not None
 
 
+def is_object_ref(ref: ObjectRef) -> bool:
+    """Return whether size, hash, row count and time bounds make sense."""
+    bounds = (ref.time_min, ref.time_max)
+    return (
+        ref.size >= 0
+        and (ref.sha256 is None or is_sha256(ref.sha256))
+        and (ref.rows is None or ref.rows >= 0)
+        and (bounds == (None, None) or None not in bounds)
+        and (ref.time_min is None or ref.time_max is None or ref.time_min <= ref.time_max)
+    )
+
+
 def check_properties(name: str, what: str, properties: Mapping[str, str]) -> None:
     """Raise InvalidInput where keys or values are not text that UTF-8 can carry."""
     for key, value in properties.items():
@@ -150,11 +162,13 @@ def _check_registration(registration: Registration) -> None:
         )
     for ref in registration.objects:
         check_object_key(ref.key)
-        if ref.size < 0 or not (ref.sha256 is None or is_sha256(ref.sha256)):
+        if not is_object_ref(ref):
             raise InvalidInput(
-                f"dataset {name!r}: object {ref.key!r} has size {ref.size}, SHA-256 {ref.sha256!r}",
+                f"dataset {name!r}: object {ref.key!r} has size {ref.size}, SHA-256 "
+                f"{ref.sha256!r}, {ref.rows} rows from {ref.time_min} to {ref.time_max}",
                 code="object_ref_invalid",
-                hint="size is zero or more, SHA-256 is 64 lowercase hex digits or None",
+                hint="size and rows are zero or more, SHA-256 is 64 lowercase hex digits or None, "
+                "and times are both given, in order, or neither",
             )
     if registration.row_count is not None and registration.row_count < 0:
         raise InvalidInput(

@@ -27,11 +27,24 @@ _NAME = re.compile(rf"[A-Za-z0-9._\-/]{{1,{NAME_CHARS_MAX}}}")
 
 @dataclass(frozen=True, slots=True)
 class ObjectRef:
-    """One immutable object of a dataset: key below the store's root, size in bytes, SHA-256."""
+    """One immutable object of a dataset.
+
+    Attributes:
+        key: Below the store's root.
+        size: In bytes.
+        sha256: Of its bytes; None where nobody hashed it.
+        rows: How many it holds; None where nobody counted.
+        time_min: Smallest value of the dataset's time column (its property `time_column`), UTC;
+            None where it has none.
+        time_max: Largest one, inclusive.
+    """
 
     key: str
     size: int
     sha256: str | None = None
+    rows: int | None = None
+    time_min: datetime | None = None
+    time_max: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@
 | `approval`    | one decision of one person on one action of one plan    |
 | `receipt`     | what came of one try to execute one action of one plan  |
 | `lease`       | who may execute plans on a cluster, and until when      |
+| `version`     | one version of one key, in an export                    |
 
 Null means *not measured*, never zero; an absent row is not an idle route. Times are UTC
 microseconds. `bucket_end` and `end` are null where there is no upper bound. See
@@ -160,6 +161,18 @@ LEASE: Final = pa.schema(
         pa.field("plan_id", pa.string(), nullable=False),
         pa.field("at", TIME, nullable=False),
         pa.field("expires_at", TIME, nullable=False),
+    ]
+)
+
+# kind is "put" or "tombstone". Rows ascend by key, and within a key descend by commit_ts (HLC).
+VERSION: Final = pa.schema(
+    [
+        pa.field("key", pa.binary(), nullable=False),
+        pa.field("commit_ts", pa.uint64(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("value", pa.binary()),
+        pa.field("expire_at", TIME),
+        pa.field("group", pa.uint64(), nullable=False),
     ]
 )
 

@@ -7,12 +7,14 @@ refuses others before any of them reaches a disk or a bucket.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from workbench.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     import pyarrow.fs
 
@@ -20,11 +22,22 @@ OBJECT_KEY_CHARS_MAX: Final = 1024
 _KEY = re.compile(rf"[A-Za-z0-9._\-/=]{{1,{OBJECT_KEY_CHARS_MAX}}}")
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectEntry:
+    """One object of a listing: key, size in bytes, and when the store last wrote it (UTC)."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
 class ObjectStore(Protocol):
     """Objects under one root.
 
-    Errors: NotFound (code `object_not_found`) for an absent key, Storage for a store that
-    fails, InvalidInput for an impossible key.
+    Errors: NotFound (code `object_not_found`) for an absent key, InvalidInput for an impossible
+    one, Unavailable (`store_unavailable`, retryable) for a store that does not answer now,
+    OutcomeUnknown (`store_outcome_unknown`) for a write that may have landed, Storage for one
+    that refuses.
     """
 
     @property
@@ -52,8 +65,16 @@ class ObjectStore(Protocol):
         """Create the object durably; False, and nothing changed, where the key exists."""
         ...
 
+    def replace(self, key: str, data: bytes) -> None:
+        """Create or overwrite the object, whole or not at all; for what is only a hint."""
+        ...
+
     def list_after(self, prefix: str, after: str = "") -> list[str]:
         """Return the keys that start with `prefix` and are greater than `after`, ascending."""
+        ...
+
+    def list_entries(self, prefix: str, after: str = "") -> list[ObjectEntry]:
+        """Return what `list_after` names, each with its size and time."""
         ...
 
     def delete(self, key: str) -> None:

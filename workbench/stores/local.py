@@ -29,13 +29,14 @@ import itertools
 import os
 import secrets
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pyarrow.fs
 
 from workbench.errors import InvalidArgument, InvalidInput, NotFound, OutcomeUnknown, Storage
-from workbench.ports.object_store import check_object_key
+from workbench.ports.object_store import ObjectEntry, check_object_key
 from workbench.stores.readonly import check_range, readonly_filesystem
 
 if TYPE_CHECKING:
@@ -155,6 +156,18 @@ class LocalStore:
             ) from error
         return True
 
+    def replace(self, key: str, data: bytes) -> None:
+        """Create or overwrite the object, whole or not at all; a power cut may undo it.
+
+        Raises:
+            Storage: Nothing was changed.
+        """
+        path = self._path(key)
+        with self._errors("write", key, absent=False):
+            self._make_folder(os.path.dirname(path))  # noqa: PTH120
+            with self._temporary(data) as temporary:
+                os.replace(temporary, path)  # noqa: PTH105
+
     def list_after(self, prefix: str, after: str = "") -> list[str]:
         """Return the keys that start with `prefix` and are greater than `after`, ascending.
 
@@ -168,6 +181,17 @@ class LocalStore:
             self._check_inside(top)
             keys = self._walk(top, f"{folder}/" if folder else "")
             return sorted(key for key in keys if key.startswith(prefix) and key > after)
+
+    def list_entries(self, prefix: str, after: str = "") -> list[ObjectEntry]:
+        """Return what `list_after` names, each with its size and time of last change."""
+        entries = []
+        for key in self.list_after(prefix, after):
+            # One that was deleted since the listing is no longer an entry of it.
+            with contextlib.suppress(NotFound), self._errors("list", key):
+                status = os.stat(self._path(key))  # noqa: PTH116
+                modified = datetime.fromtimestamp(status.st_mtime, UTC)
+                entries.append(ObjectEntry(key, status.st_size, modified))
+        return entries
 
     def delete(self, key: str) -> None:
         """Remove the object; absent keys are fine."""

@@ -7,17 +7,18 @@ put-if-absent one step, so two threads cannot both win. Nothing here survives th
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.fs
 
 from workbench.errors import NotFound
-from workbench.ports.object_store import check_object_key
+from workbench.ports.object_store import ObjectEntry, check_object_key
 from workbench.stores.readonly import check_range, readonly_filesystem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class MemoryStore:
@@ -25,11 +26,14 @@ class MemoryStore:
 
     Args:
         name: Only for the URL and messages; two stores of one name are two stores.
+        now: The time that written objects get, UTC; None for this machine's clock.
     """
 
-    def __init__(self, name: str = "memory") -> None:
+    def __init__(self, name: str = "memory", now: Callable[[], datetime] | None = None) -> None:
         self._name = name
+        self._now = now or (lambda: datetime.now(UTC))
         self._objects: dict[str, bytes] = {}
+        self._modified: dict[str, datetime] = {}
         self._lock = threading.Lock()
 
     @property
@@ -67,17 +71,36 @@ class MemoryStore:
         with self._lock:
             if key in self._objects:
                 return False
+            self._modified[key] = self._now()
             self._objects[key] = bytes(data)
             return True
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Create or overwrite the object."""
+        check_object_key(key)
+        with self._lock:
+            self._modified[key] = self._now()
+            self._objects[key] = bytes(data)
 
     def list_after(self, prefix: str, after: str = "") -> list[str]:
         """Return the keys that start with `prefix` and are greater than `after`, ascending."""
         keys = list(self._objects)  # one step, so that a put in another thread cannot disturb it
         return sorted(key for key in keys if key.startswith(prefix) and key > after)
 
+    def list_entries(self, prefix: str, after: str = "") -> list[ObjectEntry]:
+        """Return what `list_after` names, each with its size and time."""
+        with self._lock:
+            return [
+                ObjectEntry(key, len(self._objects[key]), self._modified[key])
+                for key in self.list_after(prefix, after)
+            ]
+
     def delete(self, key: str) -> None:
         """Remove the object; absent keys are fine."""
-        self._objects.pop(check_object_key(key), None)
+        check_object_key(key)
+        with self._lock:
+            self._objects.pop(key, None)
+            self._modified.pop(key, None)
 
     def size_of(self, key: str) -> int | None:
         """Return the object's size in bytes, None where there is no such object."""
