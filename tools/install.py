@@ -17,7 +17,6 @@ import tomllib
 import venv
 from pathlib import Path
 
-
 # Each contains the ones before it.
 LOCKS = ("runtime", "dev", "bench")
 
