@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from workbench.errors import InvalidArgument, InvalidInput, NotFound, OutcomeUnknown, Storage
+from workbench.session.system import SystemClock
 from workbench.stores import local
 from workbench.stores.local import TEMPORARY, LocalStore
 from workbench.stores.memory import MemoryStore
@@ -61,6 +63,53 @@ def test_second_put_of_a_key_gets_false_and_changes_nothing(store, data):
     assert not store.put_if_absent("k", b"other")
     assert not store.put_if_absent("k", data)
     assert store.get("k") == data
+
+
+def test_replace_creates_and_overwrites_whole(store):
+    store.replace("a/hint", b"1")
+    assert store.get("a/hint") == b"1"
+    store.replace("a/hint", b"22")
+    assert store.get("a/hint") == b"22"
+    assert not store.put_if_absent("a/hint", b"3")
+    assert store.get("a/hint") == b"22"
+    assert store.list_after("") == ["a/hint"]
+
+
+def test_entries_tell_size_and_time_of_what_list_after_names(store):
+    before = SystemClock().now()
+    for number, key in enumerate(["a/1", "a/2", "b"]):
+        store.put_if_absent(key, b"x" * number)
+    store.replace("a/1", b"longer")
+    after = SystemClock().now()
+    entries = store.list_entries("a/")
+    assert [(entry.key, entry.size) for entry in entries] == [("a/1", 6), ("a/2", 1)]
+    slack = timedelta(milliseconds=50)  # a disk's clock ticks coarser than ours
+    assert all(before - slack <= entry.modified <= after + slack for entry in entries)
+    assert all(entry.modified.utcoffset() == timedelta(0) for entry in entries)
+    assert [entry.key for entry in store.list_entries("", "a/1")] == ["a/2", "b"]
+    assert store.list_entries("../") == []
+
+
+def test_memory_store_takes_its_times_from_the_clock_it_is_given():
+    times = iter(datetime(2026, 11, day, tzinfo=UTC) for day in (1, 2, 3))
+    store = MemoryStore(now=lambda: next(times))
+    store.put_if_absent("k", b"1")
+    store.put_if_absent("k", b"2")
+    assert [entry.modified.day for entry in store.list_entries("")] == [1]
+    store.replace("k", b"3")
+    assert [entry.modified.day for entry in store.list_entries("")] == [2]
+    store.delete("k")
+    store.put_if_absent("k", b"4")
+    assert [entry.modified.day for entry in store.list_entries("")] == [3]
+
+
+def test_absent_object_has_no_size_and_cannot_be_opened(store):
+    store.put_if_absent("a/b", b"123")
+    assert store.size_of("a/b") == 3
+    for absent in ("a", "x"):
+        assert store.size_of(absent) is None
+        with pytest.raises(FileNotFoundError):
+            store.open_native(absent)
 
 
 def test_stored_bytes_do_not_alias_the_callers_buffer(store):
@@ -118,6 +167,7 @@ def test_hostile_key_is_refused_by_every_call(store, key):
         lambda: store.get_many([key]),
         lambda: store.get_range(key, 0, 1),
         lambda: store.put_if_absent(key, b"x"),
+        lambda: store.replace(key, b"x"),
         lambda: store.delete(key),
     ):
         with pytest.raises(InvalidInput) as caught:
@@ -278,6 +328,7 @@ def test_symbolic_link_out_of_the_root_is_refused_for_reading_and_writing(tmp_pa
         lambda: store.get("file"),
         lambda: store.get_range("file", 0, 1),
         lambda: store.put_if_absent("link/new", b"x"),
+        lambda: store.replace("link/new", b"x"),
         lambda: store.delete("link/secret"),
         lambda: store.list_after("link/"),
         lambda: store.filesystem().open_input_file("link/secret"),
@@ -370,6 +421,43 @@ def test_disk_error_after_the_link_is_an_unknown_outcome(tmp_path, monkeypatch):
     assert store.get("k") == b"2"
 
 
+def test_disk_error_while_replacing_leaves_the_old_object_whole(tmp_path, monkeypatch):
+    store = LocalStore(tmp_path, create=True)
+    store.replace("hint", b"old")
+
+    def fail(_source, _target):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local.os, "replace", fail)
+        with pytest.raises(Storage) as caught:
+            store.replace("hint", b"new")
+    assert caught.value.code == "store_full"
+    assert store.get("hint") == b"old"
+    assert list((tmp_path / TEMPORARY).iterdir()) == []
+
+
+def test_replaced_bytes_are_synced_before_they_get_the_name(tmp_path, monkeypatch):
+    steps = []
+    replace, fsync = os.replace, os.fsync
+    monkeypatch.setattr(local.os, "fsync", lambda file: (steps.append("fsync"), fsync(file)))
+    monkeypatch.setattr(
+        local.os, "replace", lambda one, two: (steps.append("replace"), replace(one, two))
+    )
+    LocalStore(tmp_path, create=True).replace("hint", b"1")
+    assert steps == ["fsync", "replace"]
+
+
+def test_entry_that_is_deleted_meanwhile_is_not_listed(tmp_path, monkeypatch):
+    store = LocalStore(tmp_path, create=True)
+    for key in ("a", "b"):
+        store.put_if_absent(key, b"1")
+    keys = store.list_after("")
+    store.delete("a")
+    monkeypatch.setattr(LocalStore, "list_after", lambda *_: keys)
+    assert [entry.key for entry in store.list_entries("")] == ["b"]
+
+
 def test_put_syncs_the_file_before_and_the_folder_after_the_link(tmp_path, monkeypatch):
     steps = []
     link, fsync = os.link, os.fsync
@@ -436,13 +524,14 @@ def test_memory_url_names_one_store_per_process():
     assert store.url == "memory://test-stores-one"
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/x", "gopher://x", "HTTP://x/y"])
+@pytest.mark.parametrize("url", ["gopher://x", "HTTP://x/y", "s3a://bucket/x", "hdfs://host/x"])
 def test_unknown_scheme_is_refused_with_the_known_ones(url):
     with pytest.raises(InvalidArgument) as caught:
         open_store(url, create=True)
     assert caught.value.code == "store_scheme_unknown"
     assert "file://" in caught.value.hint
     assert "memory://" in caught.value.hint
+    assert "s3://" in caught.value.hint
 
 
 @pytest.mark.parametrize("url", ["file://", "file://elsewhere/x", "file://host"])

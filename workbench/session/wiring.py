@@ -19,6 +19,7 @@ from workbench.errors import AlreadyExists, InvalidArgument, NotFound, Workbench
 from workbench.ports.connector import ENTRY_POINT_GROUP
 from workbench.session.system import SystemClock, SystemRng
 from workbench.stores.open import open_store
+from workbench.stores.probe import probe_place
 
 if TYPE_CHECKING:
     from workbench.ports.connector import RouteSource
@@ -62,8 +63,14 @@ def open_catalog(url: str) -> Catalog:
 
 
 def create_catalog(url: str) -> Catalog:
-    """Create a catalog at `url`; AlreadyExists where there is one."""
+    """Create a catalog at `url`, if the store creates every object at most once.
+
+    Raises:
+        AlreadyExists: there is one.
+        Storage: `store_not_conditional`, and what else the probe finds wanting.
+    """
     store = open_store(url, create=True)
+    probe_place(store, SystemRng().uuid())
     return Catalog.create(store, clock=SystemClock(), rng=SystemRng(), writer=_writer())
 
 

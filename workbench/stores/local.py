@@ -207,7 +207,10 @@ class LocalStore:
 
     def open_native(self, key: str) -> pa.NativeFile:
         """Return the object as a pyarrow file that reads without Python."""
-        return pyarrow.fs.LocalFileSystem().open_input_file(self._path(key))
+        path = self._path(key)
+        if os.path.isdir(path):  # noqa: PTH112
+            raise FileNotFoundError(f"no object {key!r} in {self.url}")
+        return pyarrow.fs.LocalFileSystem().open_input_file(path)
 
     def _path(self, key: str) -> str:
         path = os.path.join(self._root, check_object_key(key))  # noqa: PTH118

@@ -104,7 +104,7 @@ class MemoryStore:
 
     def size_of(self, key: str) -> int | None:
         """Return the object's size in bytes, None where there is no such object."""
-        data = self._objects.get(key)
+        data = self._objects.get(check_object_key(key))
         return None if data is None else len(data)
 
     def open_native(self, key: str) -> pa.NativeFile:
