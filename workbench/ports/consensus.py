@@ -13,7 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from workbench.ports.peers import Message
 
 
 class Role(StrEnum):
@@ -25,13 +28,81 @@ class Role(StrEnum):
     LEARNER = "learner"
 
 
+class EntryKind(StrEnum):
+    """Whom an entry is for."""
+
+    COMMAND = "command"
+    CONFIGURATION = "configuration"
+
+
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One entry of a group's log; `data` is empty for the entry that opens a leader's term."""
+    """One entry of a group's log.
+
+    Attributes:
+        index: Its place, from 1.
+        term: Of the leader that made it.
+        data: For the state machine; empty for the entry that opens a leader's term. Of a
+            configuration: the members, which only consensus reads.
+        kind: Whom it is for; a state machine applies a configuration as an empty entry.
+    """
 
     index: int
     term: int
     data: bytes
+    kind: EntryKind = EntryKind.COMMAND
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The members of a group, by node id.
+
+    Attributes:
+        voters: Whose majority elects and commits.
+        learners: Who gets the log and does not vote; disjoint from the voters.
+    """
+
+    voters: frozenset[int]
+    learners: frozenset[int] = frozenset()
+
+    @property
+    def members(self) -> frozenset[int]:
+        """All who get the log."""
+        return self.voters | self.learners
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotMeta:
+    """Which state a raft_snapshot holds.
+
+    Attributes:
+        index: Of the last entry in it.
+        term: Of that entry.
+        configuration: As of that entry.
+    """
+
+    index: int
+    term: int
+    configuration: Configuration
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkWanted:
+    """A piece of a raft_snapshot that the shell is to read, for one follower."""
+
+    receiver: int
+    meta: SnapshotMeta
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReceived:
+    """A piece of a raft_snapshot that the shell is to keep, in order, until all are there."""
+
+    meta: SnapshotMeta
+    offset: int
+    data: bytes
+    done: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +146,15 @@ class Ready:
         committed: To apply, ascending, each once. Contains only entries that were durable
             before this Ready was taken.
         read_states: Reads whose leadership check has succeeded.
-        must_sync: Whether `hard_state` or `entries` need an fsync (a commit index does not).
+        must_sync: Whether `hard_state`, `entries`, `chunks` or `snapshot` need an fsync (a
+            commit index does not).
+        early: Messages that may be sent at once: a leader's, which promise nothing of its own.
+        messages: Messages to send only after everything above is durable.
+        chunks: Pieces of a raft_snapshot to keep, before any message is sent.
+        snapshot: The raft_snapshot, whose pieces are all there, that takes the place of the
+            state and of the log; `committed` follows it.
+        snapshots_wanted: Nodes that need a raft_snapshot: answer with `offer_snapshot`.
+        chunks_wanted: Pieces to read: answer with `supply_chunk`.
     """
 
     hard_state: HardState | None = None
@@ -83,6 +162,12 @@ class Ready:
     committed: tuple[LogEntry, ...] = ()
     read_states: tuple[ReadState, ...] = ()
     must_sync: bool = False
+    early: tuple[Message, ...] = ()
+    messages: tuple[Message, ...] = ()
+    chunks: tuple[ChunkReceived, ...] = ()
+    snapshot: SnapshotMeta | None = None
+    snapshots_wanted: tuple[int, ...] = ()
+    chunks_wanted: tuple[ChunkWanted, ...] = ()
 
 
 class Consensus(Protocol):

@@ -1,0 +1,205 @@
+"""What a follower does with its leader's messages, and what anybody does with stale ones.
+
+    AppendRequest ──prev found?──no──▶ rejected, with a hint
+                        └──yes──▶ conflict? truncate; append; answered once durable
+
+- An answer that accepts is in `Ready.messages`: it goes out after the entries are durable.
+- Entries that are there already are left alone: a late, shorter request truncates nothing.
+- A raft_snapshot comes piece by piece, in order; the pieces are the shell's to keep. When all are
+  there it takes the place of state and log, unless the log has meanwhile caught up by itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workbench.errors import Corruption
+from workbench.ports.consensus import ChunkReceived, Role
+from workbench.ports.peers import (
+    AppendRequest,
+    AppendResponse,
+    Heartbeat,
+    HeartbeatResponse,
+    SnapshotChunk,
+    SnapshotResponse,
+    VoteRequest,
+    VoteResponse,
+)
+from workbench.raft.membership import Memberships
+
+if TYPE_CHECKING:
+    from workbench.ports.consensus import SnapshotMeta
+    from workbench.ports.peers import Message
+    from workbench.ports.storage import GroupLog
+    from workbench.raft.core import Raft
+
+
+def check_start(log: GroupLog, snapshot: SnapshotMeta, applied_index: int) -> None:
+    """Refuse a log that cannot be continued from this applied index.
+
+    Raises:
+        Corruption: `log_behind_state`, `log_incomplete`, `log_term_ahead`.
+    """
+    kept = [entry.index for entry in log.entries if entry.index > snapshot.index]
+    last = max(log.last_index, snapshot.index)
+    if applied_index > last or log.hard_state.commit > last or applied_index < snapshot.index:
+        raise Corruption(
+            f"the state has applied index {applied_index}, its log runs from {snapshot.index} to "
+            f"{log.last_index}, of which {log.hard_state.commit} are committed",
+            code="log_behind_state",
+            hint="log and state come from different moments: restore both together",
+        )
+    if kept != list(range(snapshot.index + 1, last + 1)):
+        raise Corruption(
+            f"the log keeps {len(kept)} entries above {snapshot.index}, it ends at "
+            f"{log.last_index}",
+            code="log_incomplete",
+            hint="log and state come from different moments: restore both together",
+        )
+    if max(log.last_term, snapshot.term) > log.hard_state.term:
+        raise Corruption(
+            f"the log ends in term {log.last_term}, its hard state is of {log.hard_state.term}",
+            code="log_term_ahead",
+            hint="a record of the log was lost: restore the directory",
+        )
+
+
+def is_sound(message: Message) -> bool:
+    """Tell whether a message makes sense in itself; another is dropped."""
+    if message.sender < 1 or message.sender == message.receiver or message.term < 1:
+        return False
+    match message:
+        case AppendRequest(prev_index=before, entries=entries):
+            indexes = [entry.index for entry in entries]
+            terms = [message.prev_term, *(entry.term for entry in entries), message.term]
+            return (
+                before >= 0
+                and indexes == list(range(before + 1, before + 1 + len(entries)))
+                and terms == sorted(terms)
+            )
+        case SnapshotChunk(meta=meta, offset=offset):
+            return offset >= 0 and meta.index > 0 and 0 < meta.term <= message.term
+        case _:
+            return True
+
+
+def answer_stale(raft: Raft, message: Message) -> None:
+    """Tell who is behind in terms that it is; other stale messages are dropped."""
+    match message:
+        case AppendRequest() | Heartbeat() | SnapshotChunk():
+            answer = AppendResponse(raft.node, message.sender, raft.term, 0, rejected=True)
+            raft.messages.append(answer)
+        case VoteRequest(pre=True):
+            refusal = VoteResponse(raft.node, message.sender, raft.term, granted=False, pre=True)
+            raft.messages.append(refusal)
+        case _:
+            pass
+
+
+def step(raft: Raft, message: Message) -> None:
+    """Take in a message of this term."""
+    match message:
+        case AppendRequest():
+            _follow(raft, message.sender)
+            _append(raft, message)
+        case Heartbeat():
+            _follow(raft, message.sender)
+            if raft.installing is None:
+                _commit_to(raft, message.commit)
+            answer = HeartbeatResponse(raft.node, message.sender, raft.term, message.round)
+            raft.messages.append(answer)
+        case SnapshotChunk():
+            _follow(raft, message.sender)
+            _receive(raft, message)
+        case _:
+            pass  # answers to what this node was before
+
+
+def installed(raft: Raft, meta: SnapshotMeta) -> None:
+    """Note that the raft_snapshot has taken the place of the state."""
+    raft.log.reset(meta.index, meta.term)
+    raft.memberships = Memberships(meta.index, meta.configuration)
+    raft.commit = raft.applied = raft.handed = meta.index
+    raft.installing = raft.snapshot_ready = raft.incoming = None
+    raft.incoming_offset = 0
+    if raft.leader:
+        raft.messages.append(AppendResponse(raft.node, raft.leader, raft.term, meta.index))
+
+
+def _follow(raft: Raft, leader: int) -> None:
+    assert raft.role is not Role.LEADER, "two leaders of one term"
+    if raft.role is not Role.FOLLOWER or raft.leader != leader:
+        raft.become_follower(raft.term, leader)
+    raft.elapsed = 0
+
+
+def _append(raft: Raft, request: AppendRequest) -> None:
+    if raft.installing is not None:
+        return
+    log, sender = raft.log, request.sender
+    if request.prev_index < raft.commit:
+        # Committed is equal everywhere; what is asked for begins at what is known.
+        raft.messages.append(AppendResponse(raft.node, sender, raft.term, raft.commit))
+        return
+    if log.term(request.prev_index) != request.prev_term:
+        hint, term = log.newest_at_or_below(request.prev_index, request.prev_term)
+        raft.messages.append(
+            AppendResponse(
+                raft.node,
+                sender,
+                raft.term,
+                request.prev_index,
+                rejected=True,
+                hint_index=hint,
+                hint_term=term,
+            )
+        )
+        return
+    conflict = log.first_conflict(request.entries)
+    if conflict is not None:
+        _check_uncommitted(raft, conflict)
+        if conflict <= log.last_index:
+            log.truncate_from(conflict)
+            raft.memberships.truncate_from(conflict)
+        for entry in request.entries[conflict - request.prev_index - 1 :]:
+            log.append(entry)
+            raft.memberships.append(entry)
+    last = request.prev_index + len(request.entries)
+    _commit_to(raft, min(request.commit, last))
+    raft.messages.append(AppendResponse(raft.node, sender, raft.term, last))
+
+
+def _check_uncommitted(raft: Raft, conflict: int) -> None:
+    """Stop where the group disagrees about what is committed."""
+    if conflict <= raft.commit:
+        raise Corruption(
+            f"the leader's entry {conflict} is not the one that is committed here",
+            code="committed_entry_conflicts",
+            hint="a replica lost what it had promised to keep: stop the group and restore it",
+        )
+
+
+def _commit_to(raft: Raft, index: int) -> None:
+    """Take a leader's word for what is committed, as far as the log goes."""
+    raft.commit = max(raft.commit, min(index, raft.log.last_index))
+
+
+def _receive(raft: Raft, chunk: SnapshotChunk) -> None:
+    meta, sender = chunk.meta, chunk.sender
+    if meta.index <= raft.commit or raft.log.term(meta.index) == meta.term:
+        # Nothing is missing that the raft_snapshot would bring.
+        raft.commit = max(raft.commit, meta.index)
+        raft.messages.append(AppendResponse(raft.node, sender, raft.term, raft.commit))
+        return
+    if raft.installing is not None:
+        return
+    if raft.incoming != meta:
+        raft.incoming, raft.incoming_offset = meta, 0
+    if chunk.offset == raft.incoming_offset:
+        raft.chunks.append(ChunkReceived(meta, chunk.offset, chunk.data, chunk.done))
+        raft.incoming_offset += len(chunk.data)
+        if chunk.done:
+            raft.installing = raft.snapshot_ready = meta
+            return
+    answer = SnapshotResponse(raft.node, sender, raft.term, meta.index, raft.incoming_offset)
+    raft.messages.append(answer)
