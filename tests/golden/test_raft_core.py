@@ -56,9 +56,10 @@ from workbench.ports.peers import (
 )
 from workbench.ports.storage import GroupLog
 from workbench.raft import following, leading
-from workbench.raft.core import ELECTION_TICKS, Raft
+from workbench.raft.core import Raft
 from workbench.raft.log import RaftLog
 from workbench.raft.membership import Memberships, decode_configuration
+from workbench.raft.state import ELECTION_TICKS
 
 SCRIPTS = sorted((Path(__file__).parent / "raft_core").glob("*.txt"))
 REWRITE = bool(os.environ.get("GOLDEN_REWRITE"))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from workbench.ports.consensus import LogEntry, SnapshotMeta
+    from workbench.ports.entries import LogEntry, SnapshotMeta
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,10 @@ from workbench.raft.membership import majority
 
 if TYPE_CHECKING:
     from workbench.ports.peers import Message
-    from workbench.raft.core import Raft
+    from workbench.raft.state import RaftState
 
 
-def campaign(raft: Raft, *, pre: bool, transfer: bool = False) -> None:
+def campaign(raft: RaftState, *, pre: bool, transfer: bool = False) -> None:
     """Ask for votes; alone, win at once."""
     raft.become_follower(raft.term, 0)
     raft.role, raft.pre = Role.CANDIDATE, pre
@@ -54,7 +54,7 @@ def campaign(raft: Raft, *, pre: bool, transfer: bool = False) -> None:
         )
 
 
-def enters(raft: Raft, message: Message) -> bool:
+def enters(raft: RaftState, message: Message) -> bool:
     """Take in a term above the own; tell whether the message is to be looked at."""
     if isinstance(message, VoteRequest):
         leased = raft.leader != 0 and raft.elapsed < raft.election_ticks
@@ -69,7 +69,7 @@ def enters(raft: Raft, message: Message) -> bool:
     return True
 
 
-def step(raft: Raft, message: Message) -> bool:
+def step(raft: RaftState, message: Message) -> bool:
     """Take in what is about votes; tell whether it was."""
     match message:
         case VoteRequest():
@@ -84,7 +84,7 @@ def step(raft: Raft, message: Message) -> bool:
     return True
 
 
-def _answer(raft: Raft, request: VoteRequest) -> None:
+def _answer(raft: RaftState, request: VoteRequest) -> None:
     newest = raft.log.is_up_to_date(request.last_index, request.last_term)
     if request.pre:
         granted = newest and request.term > raft.term
@@ -100,7 +100,7 @@ def _answer(raft: Raft, request: VoteRequest) -> None:
     )
 
 
-def _count(raft: Raft, response: VoteResponse) -> None:
+def _count(raft: RaftState, response: VoteResponse) -> None:
     expected = raft.term + 1 if raft.pre and response.granted else raft.term
     if (
         raft.role is not Role.CANDIDATE
@@ -113,7 +113,7 @@ def _count(raft: Raft, response: VoteResponse) -> None:
     _tally(raft)
 
 
-def _tally(raft: Raft) -> bool:
+def _tally(raft: RaftState) -> bool:
     """Go on where the votes decide; tell whether they do."""
     given = [raft.votes[voter] for voter in raft.configuration.voters if voter in raft.votes]
     needed = majority(raft.configuration)
@@ -129,7 +129,7 @@ def _tally(raft: Raft) -> bool:
     return False
 
 
-def _win(raft: Raft) -> None:
+def _win(raft: RaftState) -> None:
     raft.role, raft.leader = Role.LEADER, raft.node
     raft.elapsed = raft.heartbeat_elapsed = 0
     raft.votes.clear()

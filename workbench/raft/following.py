@@ -28,40 +28,9 @@ from workbench.ports.peers import (
 from workbench.raft.membership import Memberships
 
 if TYPE_CHECKING:
-    from workbench.ports.consensus import SnapshotMeta
+    from workbench.ports.entries import SnapshotMeta
     from workbench.ports.peers import Message
-    from workbench.ports.storage import GroupLog
-    from workbench.raft.core import Raft
-
-
-def check_start(log: GroupLog, snapshot: SnapshotMeta, applied_index: int) -> None:
-    """Refuse a log that cannot be continued from this applied index.
-
-    Raises:
-        Corruption: `log_behind_state`, `log_incomplete`, `log_term_ahead`.
-    """
-    kept = [entry.index for entry in log.entries if entry.index > snapshot.index]
-    last = max(log.last_index, snapshot.index)
-    if applied_index > last or log.hard_state.commit > last or applied_index < snapshot.index:
-        raise Corruption(
-            f"the state has applied index {applied_index}, its log runs from {snapshot.index} to "
-            f"{log.last_index}, of which {log.hard_state.commit} are committed",
-            code="log_behind_state",
-            hint="log and state come from different moments: restore both together",
-        )
-    if kept != list(range(snapshot.index + 1, last + 1)):
-        raise Corruption(
-            f"the log keeps {len(kept)} entries above {snapshot.index}, it ends at "
-            f"{log.last_index}",
-            code="log_incomplete",
-            hint="log and state come from different moments: restore both together",
-        )
-    if max(log.last_term, snapshot.term) > log.hard_state.term:
-        raise Corruption(
-            f"the log ends in term {log.last_term}, its hard state is of {log.hard_state.term}",
-            code="log_term_ahead",
-            hint="a record of the log was lost: restore the directory",
-        )
+    from workbench.raft.state import RaftState
 
 
 def is_sound(message: Message) -> bool:
@@ -83,7 +52,7 @@ def is_sound(message: Message) -> bool:
             return True
 
 
-def answer_stale(raft: Raft, message: Message) -> None:
+def answer_stale(raft: RaftState, message: Message) -> None:
     """Tell who is behind in terms that it is; other stale messages are dropped."""
     match message:
         case AppendRequest() | Heartbeat() | SnapshotChunk():
@@ -96,7 +65,7 @@ def answer_stale(raft: Raft, message: Message) -> None:
             pass
 
 
-def step(raft: Raft, message: Message) -> None:
+def step(raft: RaftState, message: Message) -> None:
     """Take in a message of this term."""
     match message:
         case AppendRequest():
@@ -115,7 +84,7 @@ def step(raft: Raft, message: Message) -> None:
             pass  # answers to what this node was before
 
 
-def installed(raft: Raft, meta: SnapshotMeta) -> None:
+def installed(raft: RaftState, meta: SnapshotMeta) -> None:
     """Note that the raft_snapshot has taken the place of the state."""
     raft.log.reset(meta.index, meta.term)
     raft.memberships = Memberships(meta.index, meta.configuration)
@@ -126,14 +95,14 @@ def installed(raft: Raft, meta: SnapshotMeta) -> None:
         raft.messages.append(AppendResponse(raft.node, raft.leader, raft.term, meta.index))
 
 
-def _follow(raft: Raft, leader: int) -> None:
+def _follow(raft: RaftState, leader: int) -> None:
     assert raft.role is not Role.LEADER, "two leaders of one term"
     if raft.role is not Role.FOLLOWER or raft.leader != leader:
         raft.become_follower(raft.term, leader)
     raft.elapsed = 0
 
 
-def _append(raft: Raft, request: AppendRequest) -> None:
+def _append(raft: RaftState, request: AppendRequest) -> None:
     if raft.installing is not None:
         return
     log, sender = raft.log, request.sender
@@ -169,7 +138,7 @@ def _append(raft: Raft, request: AppendRequest) -> None:
     raft.messages.append(AppendResponse(raft.node, sender, raft.term, last))
 
 
-def _check_uncommitted(raft: Raft, conflict: int) -> None:
+def _check_uncommitted(raft: RaftState, conflict: int) -> None:
     """Stop where the group disagrees about what is committed."""
     if conflict <= raft.commit:
         raise Corruption(
@@ -179,12 +148,12 @@ def _check_uncommitted(raft: Raft, conflict: int) -> None:
         )
 
 
-def _commit_to(raft: Raft, index: int) -> None:
+def _commit_to(raft: RaftState, index: int) -> None:
     """Take a leader's word for what is committed, as far as the log goes."""
     raft.commit = max(raft.commit, min(index, raft.log.last_index))
 
 
-def _receive(raft: Raft, chunk: SnapshotChunk) -> None:
+def _receive(raft: RaftState, chunk: SnapshotChunk) -> None:
     meta, sender = chunk.meta, chunk.sender
     if meta.index <= raft.commit or raft.log.term(meta.index) == meta.term:
         # Nothing is missing that the raft_snapshot would bring.

@@ -28,12 +28,12 @@ from workbench.raft.progress import Pace, Progress
 if TYPE_CHECKING:
     from workbench.ports.consensus import SnapshotMeta
     from workbench.ports.peers import Message, SnapshotChunk
-    from workbench.raft.core import Raft
+    from workbench.raft.state import RaftState
 
 REQUEST_BYTES_MAX: Final = 2**20
 
 
-def tick(raft: Raft) -> None:
+def tick(raft: RaftState) -> None:
     """Let time pass for a leader."""
     raft.heartbeat_elapsed += 1
     if raft.elapsed >= raft.election_ticks:
@@ -49,7 +49,7 @@ def tick(raft: Raft) -> None:
         _broadcast_heartbeats(raft)
 
 
-def step(raft: Raft, message: Message) -> None:
+def step(raft: RaftState, message: Message) -> None:
     """Take in a follower's answer, of this term."""
     progress = raft.progress.get(message.sender)
     if progress is None:
@@ -69,7 +69,7 @@ def step(raft: Raft, message: Message) -> None:
             pass  # two leaders of one term cannot be; others' requests are stale
 
 
-def follow_members(raft: Raft) -> None:
+def follow_members(raft: RaftState) -> None:
     """Keep one progress for each other member."""
     others = raft.configuration.members - {raft.node}
     for gone in raft.progress.keys() - others:
@@ -80,32 +80,32 @@ def follow_members(raft: Raft) -> None:
         raft.transferee = 0
 
 
-def broadcast_entries(raft: Raft) -> None:
+def broadcast_entries(raft: RaftState) -> None:
     """Send everybody what it lacks, as far as its window lets."""
     for node, progress in raft.progress.items():
         _send(raft, node, progress)
 
 
-def send_rounds(raft: Raft) -> None:
+def send_rounds(raft: RaftState) -> None:
     """Ask for confirmation of the reads that came since the last Ready, all at once."""
     if raft.role is Role.LEADER and raft.reads.begin_round():
         raft.heartbeat_elapsed = 0
         _broadcast_heartbeats(raft)
 
 
-def confirm_alone(raft: Raft) -> None:
+def confirm_alone(raft: RaftState) -> None:
     """Confirm reads at once where this node is the only voter."""
     if raft.configuration.voters == {raft.node} and raft.reads.begin_round():
         raft.read_states += raft.reads.confirmed(raft.reads.sent)
 
 
-def persisted(raft: Raft) -> None:
+def persisted(raft: RaftState) -> None:
     """Count what has become durable here."""
     if raft.role is Role.LEADER:
         _commit(raft)
 
 
-def transfer(raft: Raft, to: int) -> None:
+def transfer(raft: RaftState, to: int) -> None:
     """Hand over as soon as `to` has everything."""
     raft.transferee = to
     raft.elapsed = 0
@@ -116,7 +116,7 @@ def transfer(raft: Raft, to: int) -> None:
         _send(raft, to, progress)
 
 
-def offer_snapshot(raft: Raft, to: int, meta: SnapshotMeta) -> None:
+def offer_snapshot(raft: RaftState, to: int, meta: SnapshotMeta) -> None:
     """Begin to send a raft_snapshot to a follower that needs one."""
     progress = raft.progress.get(to)
     if progress is None or progress.pace is not Pace.SNAPSHOT or progress.meta is not None:
@@ -126,7 +126,7 @@ def offer_snapshot(raft: Raft, to: int, meta: SnapshotMeta) -> None:
     raft.chunks_wanted.append(ChunkWanted(to, meta, 0))
 
 
-def supply_chunk(raft: Raft, chunk: SnapshotChunk) -> None:
+def supply_chunk(raft: RaftState, chunk: SnapshotChunk) -> None:
     """Send a piece that was asked for, unless it is no longer wanted."""
     progress = raft.progress.get(chunk.receiver)
     if progress is not None and (progress.meta, progress.offset) == (chunk.meta, chunk.offset):
@@ -134,7 +134,7 @@ def supply_chunk(raft: Raft, chunk: SnapshotChunk) -> None:
         raft.early.append(chunk)
 
 
-def _appended(raft: Raft, response: AppendResponse, progress: Progress) -> None:
+def _appended(raft: RaftState, response: AppendResponse, progress: Progress) -> None:
     if response.rejected:
         retry, _ = raft.log.newest_at_or_below(response.hint_index, response.hint_term)
         if progress.rejected(response.index, retry):
@@ -153,7 +153,7 @@ def _appended(raft: Raft, response: AppendResponse, progress: Progress) -> None:
         raft.messages.append(CampaignNow(raft.node, response.sender, raft.term))
 
 
-def _commit(raft: Raft) -> None:
+def _commit(raft: RaftState) -> None:
     """Commit what a majority has, and tell the followers."""
     reached = {node: progress.match for node, progress in raft.progress.items()}
     reached[raft.node] = raft.log.stable
@@ -180,7 +180,7 @@ def _commit(raft: Raft) -> None:
             _send(raft, node, progress)
 
 
-def _send(raft: Raft, node: int, progress: Progress) -> None:
+def _send(raft: RaftState, node: int, progress: Progress) -> None:
     """Send what fits; a raft_snapshot where the log no longer reaches back."""
     while not progress.is_paused and progress.next <= raft.log.last_index:
         if progress.next <= raft.log.compacted:
@@ -190,7 +190,7 @@ def _send(raft: Raft, node: int, progress: Progress) -> None:
         _request(raft, node, progress)
 
 
-def _catch_up(raft: Raft, node: int, progress: Progress) -> None:
+def _catch_up(raft: RaftState, node: int, progress: Progress) -> None:
     """Find out what became of requests that are under way for longer than a heartbeat."""
     if progress.match == raft.log.last_index:
         return
@@ -200,7 +200,7 @@ def _catch_up(raft: Raft, node: int, progress: Progress) -> None:
         _send(raft, node, progress)
 
 
-def _request(raft: Raft, node: int, progress: Progress) -> None:
+def _request(raft: RaftState, node: int, progress: Progress) -> None:
     before = progress.next - 1
     prev_term = raft.log.term(before)
     if prev_term is None:
@@ -213,27 +213,27 @@ def _request(raft: Raft, node: int, progress: Progress) -> None:
         progress.sent(entries[-1].index, sum(len(entry.data) for entry in entries))
 
 
-def _broadcast_heartbeats(raft: Raft) -> None:
+def _broadcast_heartbeats(raft: RaftState) -> None:
     for node, progress in raft.progress.items():
         known = min(progress.match, raft.commit)
         raft.early.append(Heartbeat(raft.node, node, raft.term, known, raft.reads.sent))
 
 
-def _confirm(raft: Raft) -> None:
+def _confirm(raft: RaftState) -> None:
     """Hand out the reads whose round a majority has answered."""
     rounds = {node: progress.round for node, progress in raft.progress.items()}
     rounds[raft.node] = raft.reads.sent
     raft.read_states += raft.reads.confirmed(agreed(raft.configuration, rounds))
 
 
-def _hears_majority(raft: Raft) -> bool:
+def _hears_majority(raft: RaftState) -> bool:
     heard = {node for node, progress in raft.progress.items() if progress.active} | {raft.node}
     for progress in raft.progress.values():
         progress.active = False
     return len(heard & raft.configuration.voters) >= majority(raft.configuration)
 
 
-def _snapshot_answered(raft: Raft, response: SnapshotResponse, progress: Progress) -> None:
+def _snapshot_answered(raft: RaftState, response: SnapshotResponse, progress: Progress) -> None:
     if progress.meta is None or progress.meta.index != response.index:
         return
     if response.offset == progress.offset and progress.chunk_ticks == 0:
@@ -242,7 +242,7 @@ def _snapshot_answered(raft: Raft, response: SnapshotResponse, progress: Progres
     raft.chunks_wanted.append(ChunkWanted(response.sender, progress.meta, response.offset))
 
 
-def _retry_snapshot(raft: Raft, node: int, progress: Progress) -> None:
+def _retry_snapshot(raft: RaftState, node: int, progress: Progress) -> None:
     """Ask again for a piece whose way was lost; after many, begin anew."""
     if progress.pace is not Pace.SNAPSHOT:
         return
