@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +120,48 @@ class ClosedWindow:
     start_us: int
     end_us: int
     rows: tuple[LoadRow, ...]
+
+
+class CursorTag(StrEnum):
+    """What became of the version that a cursor names."""
+
+    EMITTED = "emitted"
+    SCANNED = "scanned"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportCursor:
+    """How far an export has come: it goes on strictly behind this version.
+
+    Attributes:
+        key: Of the last version that was passed.
+        commit_ts: Of it (HLC).
+        tag: Whether it was emitted, or only scanned as it is newer than the export's read_ts.
+    """
+
+    key: bytes
+    commit_ts: int
+    tag: CursorTag = CursorTag.EMITTED
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreStatus:
+    """How far the restore of a group has come.
+
+    Attributes:
+        group: Its id.
+        restore_id: Of the newest restore, 16 bytes; empty where there never was one.
+        restoring: Whether it is under way: the group answers no reads and takes no writes.
+        seq: Number of the newest import that is complete; 0 for none.
+        rows: Imported so far, also of an import that is not complete.
+        max_commit_ts: The largest imported (HLC); 0 for none.
+        offset: Rows that are there of the import behind `seq`.
+    """
+
+    group: int
+    restore_id: bytes = b""
+    restoring: bool = False
+    seq: int = 0
+    rows: int = 0
+    max_commit_ts: int = 0
+    offset: int = 0

@@ -1,29 +1,22 @@
 """A client of the bundled node: one cluster, several addresses, answers as values of the model.
 
-    call ──▶ the address that answered last ──no connection──▶ the next one ── … ──▶ Unavailable
+    NodeClient ── calls of today (here) ── HistoryCalls ── Caller: addresses, deadlines, retries
 
-Any node serves any call, so one address that answers is enough. The rules of trying again:
+Any node serves any call, so one address that answers is enough.
 
-- A call goes to the next address only where the last one certainly did not carry it out: no
-  connection came about, the node said that it is stopping, or the call only reads.
 - A write that was sent and not answered is OutcomeUnknown. This client never repeats it.
-- Every call has a deadline; it covers all addresses together.
+- Errors are those of `workbench.errors`; the code is the one that the node gave.
 
-Errors are those of `workbench.errors`; the code is the one that the node gave. It drives any
-server of the compatible services too, for which there is no cluster id, status or load.
+It drives any server of the compatible services too, for which there is no cluster id, status,
+load or history.
 """
 
 from __future__ import annotations
 
-import threading
-import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
-import grpc
-from google.protobuf.message import Message
-
-from workbench.errors import Corruption, InvalidArgument, InvalidInput, Unavailable, WorkbenchError
+from workbench.errors import Corruption, InvalidArgument, InvalidInput
 from workbench.model.limits import SCAN_PAGE_ROWS_MAX
 from workbench.model.node import (
     ClosedWindow,
@@ -37,30 +30,17 @@ from workbench.model.node import (
 )
 from workbench.model.routes import RouteSnapshot, check_routes
 from workbench.node import wire
-from workbench.node.errors import error_of, failure_of
+from workbench.node.calling import TIMEOUT_S, answer_refused, unary
+from workbench.node.history import ExportChunk, HistoryCalls
 from workbench.node.proto import distribution_pb2 as distribution
 from workbench.node.proto import rawkv_pb2 as rawkv
 from workbench.node.proto import workbench_v1_pb2 as v1
 from workbench.ports.connector import SplitReceipt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-TIMEOUT_S: Final = 5.0
-
-# What the statuses of SplitRange mean where the server sends no code of ours.
-_SPLIT_CODES: Final = {
-    grpc.StatusCode.ABORTED: "catalog_version_mismatch",
-    grpc.StatusCode.NOT_FOUND: "route_absent",
-    grpc.StatusCode.FAILED_PRECONDITION: "route_not_active",
-    grpc.StatusCode.INVALID_ARGUMENT: "split_key_invalid",
-}
-# With these a node or gRPC says that nothing was done, and that another node may do it.
-_TRY_NEXT: Final = frozenset({"node_unreachable", "node_stopping"})
-
-M = TypeVar("M", bound=Message)
-T = TypeVar("T")
-Trailers = tuple[tuple[str, str | bytes], ...]
+__all__ = ["TIMEOUT_S", "ExportChunk", "NodeClient", "Windows"]
 
 
 class Windows(NamedTuple):
@@ -76,7 +56,7 @@ class Windows(NamedTuple):
     oldest_us: int | None
 
 
-class NodeClient:
+class NodeClient(HistoryCalls):
     """One cluster of bundled nodes; safe to use from several threads.
 
     Args:
@@ -84,36 +64,9 @@ class NodeClient:
         timeout_s: Of every call, all addresses together.
     """
 
-    def __init__(self, addresses: Sequence[str], *, timeout_s: float = TIMEOUT_S) -> None:
-        if not addresses or timeout_s <= 0:
-            raise InvalidArgument(
-                f"{len(addresses)} addresses and a timeout of {timeout_s} s",
-                code="client_arguments",
-                hint="give at least one HOST:PORT and a positive timeout",
-            )
-        self._timeout_s = timeout_s
-        self._addresses = tuple(dict.fromkeys(addresses))
-        self._channels: dict[str, grpc.Channel] = {}
-        self._lock = threading.Lock()
-        # Which address answered last; a stale value costs one try, so it needs no lock.
-        self._preferred = 0
-
-    def close(self) -> None:
-        """Close all connections; calls under way end with an error."""
-        with self._lock:
-            for channel in self._channels.values():
-                channel.close()
-            self._channels.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def status(self, address: str | None = None) -> NodeStatus:
         """Return how one node is: the one at `address`, or the first that answers."""
-        once = _unary(wire.STATUS, v1.StatusRequest(), v1.StatusResponse)
+        once = unary(wire.STATUS, v1.StatusRequest(), v1.StatusResponse)
         answer, _ = self._anywhere(wire.STATUS, once, only=address)
         return NodeStatus(
             cluster_id=answer.cluster_id,
@@ -154,7 +107,7 @@ class NodeClient:
         try:
             routes = check_routes(wire.route_of(each) for each in answer.routes)
         except InvalidInput as error:
-            raise _answer_refused(wire.LIST_ROUTES, error) from error
+            raise answer_refused(wire.LIST_ROUTES, error) from error
         return RouteSnapshot(
             catalog_version=answer.catalog_version,
             routes=routes,
@@ -167,6 +120,15 @@ class NodeClient:
         request = distribution.GetTimestampRequest()
         answer, _ = self._call(wire.GET_TIMESTAMP, request, distribution.GetTimestampResponse)
         return answer.timestamp
+
+    def timestamp(self) -> int:
+        """Return one read_ts (HLC) for all groups: no write acknowledged before lies above it.
+
+        Each group's own present may lag behind what another has acknowledged; the highest of
+        them does not.
+        """
+        groups = sorted({group for member in self.members() for group in member.groups})
+        return max(self.multi_get(group, ()).read_ts for group in groups)
 
     def split_range(
         self, *, expected_version: int, route_id: int, split_key: bytes, request_id: str
@@ -205,7 +167,7 @@ class NodeClient:
         try:
             left, right = wire.route_of(answer.left), wire.route_of(answer.right)
         except InvalidInput as error:
-            raise _answer_refused(wire.SPLIT_RANGE, error) from error
+            raise answer_refused(wire.SPLIT_RANGE, error) from error
         return SplitReceipt(
             catalog_version=answer.catalog_version,
             left=left,
@@ -346,105 +308,6 @@ class NodeClient:
                 if end is not None and start >= end:
                     return
             left = None if left is None else left - len(answer.kv)
-
-    def _call(
-        self,
-        method: str,
-        request: Message,
-        kind: type[M],
-        *,
-        writes: bool = False,
-        metadata: tuple[tuple[str, str], ...] = (),
-    ) -> tuple[M, Trailers]:
-        """Make a call that is answered by one message, wherever it can be made."""
-        return self._anywhere(method, _unary(method, request, kind, metadata), writes=writes)
-
-    def _stream(self, method: str, request: Message, kind: type[M]) -> tuple[list[M], Trailers]:
-        """Make a call that is answered by a stream, and return all of it."""
-        data = request.SerializeToString()
-
-        def once(channel: grpc.Channel, timeout_s: float) -> tuple[list[M], Trailers]:
-            call = channel.unary_stream(method)(data, timeout=timeout_s)
-            messages = [_parse_answer(kind, method, each) for each in call]
-            return messages, tuple(call.trailing_metadata() or ())
-
-        return self._anywhere(method, once)
-
-    def _anywhere(
-        self,
-        method: str,
-        once: Callable[[grpc.Channel, float], T],
-        *,
-        writes: bool = False,
-        only: str | None = None,
-    ) -> T:
-        """Make a call at one address after the other, as long as that is safe."""
-        deadline = time.monotonic() + self._timeout_s
-        first = self._preferred
-        order = [only] if only is not None else [*self._addresses[first:], *self._addresses[:first]]
-        refusal: WorkbenchError | None = None
-        for address in order:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                break
-            try:
-                answer = once(self._channel(address), left_s)
-            except grpc.RpcError as error:
-                codes = _SPLIT_CODES if method == wire.SPLIT_RANGE else {}
-                refusal = error_of(failure_of(error), peer=address, writes=writes, codes=codes)
-                if not _may_try_next(refusal, writes=writes):
-                    raise refusal from error
-            else:
-                if only is None:
-                    self._preferred = self._addresses.index(address)
-                return answer
-        assert refusal is not None, "a positive timeout allows one try"
-        raise refusal
-
-    def _channel(self, address: str) -> grpc.Channel:
-        """Return the open channel to an address."""
-        with self._lock:
-            channel = self._channels.get(address)
-            if channel is None:
-                channel = grpc.insecure_channel(address, options=wire.CHANNEL_OPTIONS)
-                self._channels[address] = channel
-            return channel
-
-
-def _may_try_next(error: WorkbenchError, *, writes: bool) -> bool:
-    if not isinstance(error, Unavailable):
-        return False
-    return error.code in _TRY_NEXT or (error.code == "connection_lost" and not writes)
-
-
-def _unary(
-    method: str, request: Message, kind: type[M], metadata: tuple[tuple[str, str], ...] = ()
-) -> Callable[[grpc.Channel, float], tuple[M, Trailers]]:
-    """Return what makes the call on a channel, and gives the answer with trailing metadata."""
-    data = request.SerializeToString()
-
-    def once(channel: grpc.Channel, timeout_s: float) -> tuple[M, Trailers]:
-        answer, call = channel.unary_unary(method).with_call(
-            data, timeout=timeout_s, metadata=metadata
-        )
-        return _parse_answer(kind, method, answer), tuple(call.trailing_metadata() or ())
-
-    return once
-
-
-def _parse_answer(kind: type[M], method: str, data: bytes) -> M:
-    try:
-        return wire.parse(kind, data)
-    except InvalidInput as error:
-        raise _answer_refused(method, error) from error
-
-
-def _answer_refused(method: str, error: WorkbenchError) -> Corruption:
-    return Corruption(
-        f"the answer to {method} cannot be read: {error.message}",
-        code="answer_malformed",
-        hint="check which program serves the address",
-    )
 
 
 def _window(message: v1.LoadWindows) -> ClosedWindow:

@@ -7,8 +7,9 @@ Rules:
 
 - Keys and values are bytes as they are (`raw_mode` on options and on every batch).
 - A batch is applied wholly or not at all, also across a crash.
-- A scan sees one moment, and says so where it meets a damaged block: rocksdict's `items()` ends
-  there as if there were no more rows, so scans go by its bare iterator and ask for its status.
+- A scan sees one moment, and says so where it meets a damaged block. rocksdict's `items()` is
+  fast, but ends there as if there were no more rows: where it ends early, a bare iterator goes
+  to the same place of the same moment, and is asked for its status.
 - An iterator that lives keeps RocksDB's lock on the folder in this process. So the engine knows
   its scans, and ends them in `close`.
 
@@ -18,7 +19,10 @@ Not here: what keys mean, and when to flush.
 from __future__ import annotations
 
 import gc
+import time
 import weakref
+from bisect import bisect_left
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 import rocksdict
@@ -34,6 +38,9 @@ if TYPE_CHECKING:
 MEMTABLE_BYTES: Final = 32 * 2**20
 INFO_LOG_BYTES_MAX: Final = 4 * 2**20
 INFO_LOGS_MAX: Final = 2
+# Of a scan: a point read wants one row, a long one many at a time. Rows may have 1 MiB each.
+PAGE_ROWS_MAX: Final = 128
+PAGE_GROWTH: Final = 4
 _FULL: Final = ("No space left on device", "Disk quota exceeded")
 _LOCKED: Final = ("lock hold by current process", "While lock file")
 
@@ -73,9 +80,9 @@ class RocksEngine:
     ) -> Iterator[tuple[bytes, bytes]]:
         """Return the pairs of [start, end) as of now, ascending or descending."""
         self._check_open()
-        rows = _Scan(self._database, start, end, self._as_known, reverse=reverse)
-        self._scans.add(rows)
-        return rows
+        pages = (_Backward if reverse else _Forward)(self._database, start, end, self._as_known)
+        self._scans.add(pages)
+        return chain.from_iterable(pages)
 
     def write(self, changes: Sequence[Change]) -> None:
         """Apply the changes in order, all or none; durable only after `flush`."""
@@ -154,7 +161,7 @@ class RocksEngine:
 
 
 class _Scan:
-    """An iterator over one range at one moment; lets go of RocksDB at its end, or by `close`."""
+    """Pages of one range at one moment; lets go of RocksDB at its end, or by `close`."""
 
     def __init__(
         self,
@@ -162,30 +169,27 @@ class _Scan:
         start: bytes,
         end: bytes | None,
         as_known: Callable[[str, Exception], WorkbenchError],
-        *,
-        reverse: bool,
     ) -> None:
         self._start = start
         self._end = end
-        self._reverse = reverse
         self._as_known = as_known
         self._ended = False
         self._closed = False
         self._snapshot: Any = None
         self._rows: Any = None
+        self._bare: Any = None
         try:
             # Each keeps the database open by itself: both are let go of at the end.
             self._snapshot = database.snapshot()
-            self._rows = self._snapshot.iter()
-            self._seek()
+            self._rows = self._open()
         except Exception as error:
             self._release()
             raise as_known("read", error) from error
 
-    def __iter__(self) -> _Scan:
+    def __iter__(self) -> Iterator[Sequence[tuple[bytes, bytes]]]:
         return self
 
-    def __next__(self) -> tuple[bytes, bytes]:
+    def __next__(self) -> Sequence[tuple[bytes, bytes]]:
         if self._closed and not self._ended:
             raise Storage(
                 "the database was closed during a scan",
@@ -195,19 +199,16 @@ class _Scan:
         if self._ended:
             raise StopIteration
         try:
-            if self._rows.valid():
-                key: bytes = self._rows.key()
-                if self._holds(key):
-                    value: bytes = self._rows.value()
-                    self._step()
-                    return key, value
-            self._rows.status()
+            page, ended = self._page()
         except Exception as error:
             self.close()
             raise self._as_known("read", error) from error
-        self._ended = True
-        self.close()
-        raise StopIteration
+        if ended:
+            self._ended = True
+            self.close()
+        if not page:
+            raise StopIteration
+        return page
 
     def close(self) -> None:
         """Let go of the database; a scan that had not ended says so when asked for more."""
@@ -216,27 +217,83 @@ class _Scan:
 
     def _release(self) -> None:
         self._rows = None
+        self._bare = None
         self._snapshot = None
 
-    def _seek(self) -> None:
-        if not self._reverse:
-            self._rows.seek(self._start)
+    def _open(self) -> Any:  # noqa: ANN401
+        """Return rocksdict's iterator at the range's first row."""
+        raise NotImplementedError
+
+    def _page(self) -> tuple[Sequence[tuple[bytes, bytes]], bool]:
+        """Return the next rows, none only at the end, and whether this is the end."""
+        raise NotImplementedError
+
+
+class _Forward(_Scan):
+    """Ascending, many rows at a time."""
+
+    _count = 1
+    _last: bytes | None = None
+
+    def _open(self) -> Any:  # noqa: ANN401
+        return self._snapshot.items(from_key=self._start)
+
+    def _page(self) -> tuple[Sequence[tuple[bytes, bytes]], bool]:
+        if self._count == PAGE_ROWS_MAX:
+            # A long scan may run beside the event loop, which else gets its turn every 5 ms only.
+            time.sleep(0)
+        page: list[tuple[bytes, bytes]] = list(islice(self._rows, self._count))
+        short = len(page) < self._count
+        self._count = min(PAGE_GROWTH * self._count, PAGE_ROWS_MAX)
+        if page:
+            self._last = page[-1][0]
+            if self._end is not None and self._last >= self._end:
+                return page[: bisect_left(page, (self._end,))], True
+        if short:
+            self._check_end()
+        return page, short
+
+    def _check_end(self) -> None:
+        """Raise what ended the rows early, if it was not the end of the range."""
+        # Not a local: a traceback would keep it, and with it the lock on the folder.
+        self._bare = self._snapshot.iter()
+        self._bare.seek(self._start if self._last is None else self._last)
+        if self._last is not None and self._bare.valid():
+            self._bare.next()
+        if not self._bare.valid():
+            self._bare.status()
             return
+        key = self._bare.key()
+        if self._end is None or key < self._end:
+            raise Corruption(
+                f"a scan of the database ended before the row {key.hex()}",
+                code="engine_corrupt",
+                hint="keep the folder and restore the node's directory from a copy",
+            )
+
+
+class _Backward(_Scan):
+    """Descending, row by row."""
+
+    def _open(self) -> Any:  # noqa: ANN401
+        rows: Any = self._snapshot.iter()
         if self._end is None:
-            self._rows.seek_to_last()
-            return
-        self._rows.seek_for_prev(self._end)
-        if self._rows.valid() and self._rows.key() == self._end:
-            self._rows.prev()
+            rows.seek_to_last()
+            return rows
+        rows.seek_for_prev(self._end)
+        if rows.valid() and rows.key() == self._end:
+            rows.prev()
+        return rows
 
-    def _step(self) -> None:
-        if self._reverse:
-            self._rows.prev()
-        else:
-            self._rows.next()
-
-    def _holds(self, key: bytes) -> bool:
-        return key >= self._start if self._reverse else self._end is None or key < self._end
+    def _page(self) -> tuple[Sequence[tuple[bytes, bytes]], bool]:
+        if self._rows.valid():
+            key: bytes = self._rows.key()
+            if key >= self._start:
+                value: bytes = self._rows.value()
+                self._rows.prev()
+                return [(key, value)], False
+        self._rows.status()
+        return (), True
 
 
 def _options() -> rocksdict.Options:

@@ -39,13 +39,25 @@ from workbench.errors import (
     Unavailable,
     WorkbenchError,
 )
-from workbench.node.wire import CODE_KEY, KIND_KEY, metadata_value
+from workbench.node.wire import CODE_KEY, KIND_KEY, LEADER_KEY, metadata_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PRECONDITION_CODES: Final = frozenset(
-    {"route_not_active", "route_busy", "catalog_leader_unknown", "catalog_absent"}
+    {
+        "route_not_active",
+        "route_busy",
+        "catalog_leader_unknown",
+        "catalog_absent",
+        "group_restoring",
+        "group_not_empty",
+        "restore_other",
+        "restore_not_running",
+        "restore_ended",
+        "restore_spans_differ",
+        "import_ahead_of_clock",
+    }
 )
 EXHAUSTED_CODES: Final = frozenset({"queue_full"})
 MESSAGE_CHARS_MAX: Final = 1024
@@ -94,6 +106,18 @@ _CLASS_OF_STATUS: Final[Mapping[grpc.StatusCode, type[WorkbenchError]]] = {
 _CODE_PATTERN: Final = re.compile(r"[a-z0-9_]{1,64}")
 
 
+class Redirected(Unavailable):
+    """Another node leads the group, and the call has to be made there."""
+
+    def __init__(self, node: int, group: int, leader_address: str) -> None:
+        super().__init__(
+            f"node {node} does not lead group {group}, the node at {leader_address} does",
+            code="not_leader",
+            hint="make the call there",
+        )
+        self.leader_address = leader_address
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """How a call ended that brought no answer: status, text and trailing metadata."""
@@ -113,8 +137,12 @@ def status_of(error: WorkbenchError) -> grpc.StatusCode:
 
 
 def trailers_of(error: WorkbenchError) -> tuple[tuple[str, str], ...]:
-    """Return the trailing metadata that goes with an error: its code and its kind."""
-    return ((CODE_KEY, error.code), (KIND_KEY, error.kind))
+    """Return the trailing metadata that goes with an error: its code and its kind.
+
+    Of a call that has to be made elsewhere also where.
+    """
+    leader = ((LEADER_KEY, error.leader_address),) if isinstance(error, Redirected) else ()
+    return ((CODE_KEY, error.code), (KIND_KEY, error.kind), *leader)
 
 
 def message_of(error: WorkbenchError) -> str:

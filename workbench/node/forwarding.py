@@ -27,7 +27,7 @@ import grpc.aio
 
 from workbench.errors import NotFound, OutcomeUnknown, Unavailable, WorkbenchError
 from workbench.node import wire
-from workbench.node.errors import Failure, error_of, failure_of, never_sent
+from workbench.node.errors import Failure, Redirected, error_of, failure_of, never_sent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -112,6 +112,15 @@ class Peers:
                 hint=f"it has {', '.join(map(str, sorted(self._leaders)))}",
             )
         return member
+
+    def check_leads(self, group: int) -> None:
+        """Raise Redirected (`not_leader`) where another node leads a group.
+
+        For calls that carry so much that they go to the leader directly.
+        """
+        leader = self.leader(group)
+        if leader.node != self.node:
+            raise Redirected(self.node, group, leader.address)
 
     async def forward(self, call: Call, group: int, *, writes: bool) -> Reply:
         """Send a call to the leader of `group` and return what it answers.

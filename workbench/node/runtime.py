@@ -7,7 +7,8 @@
 Rules:
 
 - One turn at a time. Nothing is answered before the sync that it depends on has returned.
-- All but log.sync and engine.flush runs in the event loop's thread, so there are no locks.
+- All but log.sync, engine.flush and the pages of an export runs in the event loop's thread, so
+  there are no locks. A page reads from a moment of the engine that was taken in the loop.
 - A failing disk, or an entry that cannot be applied, ends the node: `run` raises. What waited
   then is of unknown outcome, never acknowledged. A stored row that a read finds damaged is that
   read's error: the node goes on to serve what is sound.
@@ -23,11 +24,10 @@ import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from workbench.errors import OutcomeUnknown, Storage, Unavailable, WorkbenchError
-from workbench.model.node import Written
-from workbench.replica.commands import Answer, Bootstrapped, Refused, SplitDone
+from workbench.replica.commands import Answer, Done, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,6 +43,8 @@ FLUSH_AFTER_LOG_BYTES: Final = 64 * 2**20
 # A disk that does not come back within this leaves callers without an answer of their own.
 ANSWER_TIMEOUT_MS: Final = 30_000
 _ENTRY_OVERHEAD_BYTES: Final = 32
+
+T = TypeVar("T")
 
 
 def wall_ms() -> int:
@@ -94,6 +96,7 @@ class Runtime:
         self._failure: BaseException | None = None
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="log-sync")
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="engine-flush")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="export")
         self._flushing: tuple[Mapping[int, int], asyncio.Future[None]] | None = None
 
     @property
@@ -119,7 +122,7 @@ class Runtime:
         """Return the wall clock in Unix microseconds."""
         return self._clock_ms() * 1_000
 
-    async def propose(self, group: int, command: Command) -> Written | SplitDone | Bootstrapped:
+    async def propose(self, group: int, command: Command) -> Done:
         """Have a group carry out a command; durable and applied when this returns.
 
         Raises:
@@ -138,7 +141,7 @@ class Runtime:
         result = await future
         if isinstance(result, Refused):
             raise result.error
-        assert isinstance(result, Written | SplitDone | Bootstrapped), result
+        assert isinstance(result, Done), result
         return result
 
     async def read(self, group: int, read: Read) -> Answer:
@@ -159,6 +162,15 @@ class Runtime:
         answer = await future
         assert isinstance(answer, Answer), answer
         return answer
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """Return what `work` does outside of the loop's thread; one at a time, and soon done.
+
+        Raises:
+            Unavailable: `node_stopping`.
+        """
+        self.check_open()
+        return await asyncio.get_running_loop().run_in_executor(self._reader, work)
 
     def status(self, group: int) -> GroupStatus:
         """Return how a group is on this node; NotFound (`group_absent`) where it has none."""
@@ -213,8 +225,8 @@ class Runtime:
         Raises:
             Storage: the disk failed; what was acknowledged is in the log nevertheless.
         """
-        self._syncer.shutdown()
-        self._flusher.shutdown()
+        for threads in (self._syncer, self._flusher, self._reader):
+            threads.shutdown()
         if self._failure is not None:
             for close in (self._log.close, self._engine.close):
                 with contextlib.suppress(WorkbenchError):

@@ -40,9 +40,11 @@ from workbench.node.runtime import Runtime, wall_ms
 from workbench.node.sampler import Sampler
 from workbench.node.services.calls import Desk, stream, unary
 from workbench.node.services.distribution import Distribution
+from workbench.node.services.exporting import Exporting
 from workbench.node.services.kv import Kv
 from workbench.node.services.observing import Observing
 from workbench.node.services.rawkv import RawKv
+from workbench.node.services.restoring import Restoring
 from workbench.ports.consensus import HardState
 from workbench.ports.storage import GroupLog
 from workbench.raft.single import SingleVoter
@@ -289,14 +291,16 @@ def _register(server: grpc.aio.Server, desk: Desk) -> None:
         Distribution(desk).handlers(),
         RawKv(desk).handlers(),
         Kv(desk).handlers(),
+        Restoring(desk).handlers(),
         observing.handlers(),
     ):
         for method, handle in handlers.items():
             _, service, name = method.split("/")
             services.setdefault(service, {})[name] = unary(desk, method, handle)
-    for method, handle_stream in observing.stream_handlers().items():
-        _, service, name = method.split("/")
-        services.setdefault(service, {})[name] = stream(desk, method, handle_stream)
+    for streams in (Exporting(desk).stream_handlers(), observing.stream_handlers()):
+        for method, handle_stream in streams.items():
+            _, service, name = method.split("/")
+            services.setdefault(service, {})[name] = stream(desk, method, handle_stream)
     server.add_generic_rpc_handlers(
         tuple(
             grpc.method_handlers_generic_handler(service, methods)

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from workbench.errors import InvalidInput
-from workbench.model.keys import Span
+from workbench.model.keys import Span, check_key
 from workbench.model.limits import FRAME_BYTES_MAX
+from workbench.model.node import CursorTag, ExportCursor, RestoreStatus
 from workbench.model.routes import RouteDescriptor, RouteState
 from workbench.node.proto import distribution_pb2
+from workbench.node.proto import workbench_v1_pb2 as v1
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,6 +34,13 @@ RAW_LATEST_COMMIT_TS: Final = "/RawKV/RawLatestCommitTS"
 RAW_SCAN_AT: Final = "/RawKV/RawScanAt"
 BATCH_WRITE: Final = "/workbench.v1.KV/BatchWrite"
 MULTI_GET: Final = "/workbench.v1.KV/MultiGet"
+EXPORT: Final = "/workbench.v1.KV/Export"
+RESTORE_BEGIN: Final = "/workbench.v1.Restore/Begin"
+RESTORE_IMPORT: Final = "/workbench.v1.Restore/Import"
+RESTORE_SAVE_ROUTES: Final = "/workbench.v1.Restore/SaveRoutes"
+RESTORE_END: Final = "/workbench.v1.Restore/End"
+RESTORE_STATUS: Final = "/workbench.v1.Restore/Status"
+CATALOG_AT: Final = "/workbench.v1.Node/CatalogAt"
 STREAM_WINDOWS: Final = "/workbench.v1.Load/StreamWindows"
 STATUS: Final = "/workbench.v1.Node/Status"
 
@@ -44,12 +53,20 @@ MORE_KEY: Final = "x-workbench-more"
 READ_TS_KEY: Final = "x-workbench-read-ts"
 OLDEST_KEY: Final = "x-workbench-oldest-us"
 INDEX_KEY: Final = "x-workbench-applied-index"
+LEADER_KEY: Final = "x-workbench-leader"
 # Of a request. HOP_KEY marks one that a node has forwarded, so that it is not forwarded again.
 REQUEST_ID_KEY: Final = "x-workbench-request-id"
 HOP_KEY: Final = "x-workbench-hop"
 
 REQUEST_ID_CHARS_MAX: Final = 128
 CLIENT_ID_BYTES: Final = 16
+RESTORE_ID_BYTES: Final = 16
+EXPORT_CHUNK_BYTES: Final = 2**20
+EXPORT_CHUNK_BYTES_MAX: Final = 8 * 2**20
+EXPORT_SCANNED_BYTES_MAX: Final = 64 * 2**20
+EXPORT_SCANNED_CHUNKS: Final = 4
+IMPORT_BYTES_MAX: Final = 4 * 2**20
+IMPORT_PARTS_MAX: Final = 64
 U64_MAX: Final = 2**64 - 1
 
 # No proxy: nodes are named by address. The reconnect times keep a client of a restarted node
@@ -121,6 +138,51 @@ def route_of(message: distribution_pb2.RouteDescriptor) -> RouteDescriptor:
         state=state,
         parent_route_id=message.parent_route_id,
         split_at_hlc=message.split_at_hlc,
+    )
+
+
+def cursor_message(cursor: ExportCursor) -> v1.Cursor:
+    """Return a cursor as its message."""
+    tag = v1.CURSOR_TAG_EMITTED if cursor.tag is CursorTag.EMITTED else v1.CURSOR_TAG_SCANNED
+    return v1.Cursor(key=cursor.key, commit_ts=cursor.commit_ts, tag=tag)
+
+
+def cursor_of(message: v1.Cursor) -> ExportCursor:
+    """Return the cursor that a message describes; InvalidInput for an unknown tag."""
+    if message.tag not in {v1.CURSOR_TAG_EMITTED, v1.CURSOR_TAG_SCANNED}:
+        raise InvalidInput(
+            f"a cursor has the unknown tag {message.tag}",
+            code="cursor_invalid",
+            hint="known are 0 and 1",
+        )
+    emitted = message.tag == v1.CURSOR_TAG_EMITTED
+    tag = CursorTag.EMITTED if emitted else CursorTag.SCANNED
+    return ExportCursor(check_key(message.key, "cursor"), message.commit_ts, tag)
+
+
+def restore_message(status: RestoreStatus) -> v1.RestoreStatusResponse:
+    """Return how far a restore has come as its message."""
+    return v1.RestoreStatusResponse(
+        group=status.group,
+        restore_id=status.restore_id,
+        restoring=status.restoring,
+        seq=status.seq,
+        rows=status.rows,
+        max_commit_ts=status.max_commit_ts,
+        offset=status.offset,
+    )
+
+
+def restore_of(message: v1.RestoreStatusResponse) -> RestoreStatus:
+    """Return how far a restore has come."""
+    return RestoreStatus(
+        group=message.group,
+        restore_id=message.restore_id,
+        restoring=message.restoring,
+        seq=message.seq,
+        rows=message.rows,
+        max_commit_ts=message.max_commit_ts,
+        offset=message.offset,
     )
 
 

@@ -7,6 +7,8 @@ Rules:
 - A split asked for again under its request id is answered with its first result. The newest
   SPLIT_REQUESTS_MAX are kept; one that is older finds another catalog version and changes
   nothing.
+- A restore puts a whole set of routes in place of what is there, and writes only the rows that
+  differ. There is no delta that leads to it, so none is kept from before.
 - Deltas of the newest DELTAS_MAX versions are kept. `delta_floor` is the newest version whose
   delta is gone: a watcher that has seen it, or a later one, can go on by deltas alone. The
   bootstrap has no delta, so the floor begins at 1.
@@ -22,10 +24,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from workbench.errors import Conflict, Corruption, InvalidInput, Unavailable
-from workbench.model.routes import RESERVED_PREFIX
+from workbench.model.routes import RESERVED_PREFIX, check_routes
 from workbench.mvcc.encoding import encode_value, version_key
 from workbench.mvcc.versions import get, scan
-from workbench.replica.commands import SplitDone, SplitRange
+from workbench.replica.commands import RoutesSaved, SplitDone, SplitRange
 from workbench.replica.layout import (
     FORMAT,
     REQUESTS,
@@ -50,7 +52,13 @@ from workbench.routing.records import (
     encode_route,
     route_key,
 )
-from workbench.routing.rules import CatalogState, SplitPlan, bootstrap_state, split_route
+from workbench.routing.rules import (
+    CatalogState,
+    SplitPlan,
+    bootstrap_state,
+    replaced_state,
+    split_route,
+)
 from workbench.routing.table import RouteTable
 
 if TYPE_CHECKING:
@@ -58,6 +66,7 @@ if TYPE_CHECKING:
 
     from workbench.model.routes import RouteDescriptor
     from workbench.ports.storage import Change, Engine
+    from workbench.replica.commands import SaveRoutes
 
 DELTAS_MAX: Final = 1_024
 SPLIT_REQUESTS_MAX: Final = 1_024
@@ -129,6 +138,71 @@ class Catalog:
         self._replace(plan.state_after)
         return done, changes
 
+    def save(self, command: SaveRoutes, commit_ts: int) -> tuple[RoutesSaved, list[Change]]:
+        """Put routes in place of all others; no changes where they are there already.
+
+        Raises:
+            WorkbenchError: as `routing.rules.replaced_state`; Unavailable (`catalog_absent`)
+                before the bootstrap.
+        """
+        if self.state is None:
+            raise catalog_absent()
+        before = self.state
+        after = replaced_state(
+            before,
+            expected_version=command.expected_version,
+            version=command.version,
+            next_route_id=command.next_route_id,
+            routes=command.routes,
+        )
+        changes: list[Change] = []
+        if after is not before:
+            changes += self._differing_rows(before, after, commit_ts)
+            changes += self._counters(after, commit_ts)
+            self._replace(after)
+        return RoutesSaved(after.version), changes
+
+    def _differing_rows(
+        self, before: CatalogState, after: CatalogState, commit_ts: int
+    ) -> Iterator[Change]:
+        stored = {route.route_id: route for route in before.routes}
+        for route in after.routes:
+            if stored.pop(route.route_id, None) != route:
+                yield self._row(route_key(route.route_id), encode_route(route), commit_ts)
+        for route_id in stored:
+            yield self._row(route_key(route_id), None, commit_ts)
+        if after.version == before.version:
+            return
+        for gone in range(self.delta_floor + 1, before.version + 1):
+            yield self._row(delta_key(gone), None, commit_ts)
+        self.delta_floor = after.version
+        yield self._row(META_DELTA_FLOOR, encode_counter(after.version), commit_ts)
+
+    def at(self, engine: Engine, read_ts: int) -> CatalogState | None:
+        """Return the catalog as of `read_ts` (HLC), None where it had not begun.
+
+        Raises:
+            Corruption: a stored record cannot be decoded; names the engine key.
+        """
+        version = self._counter(engine, META_VERSION, read_ts, zero_allowed=True)
+        if not version:
+            return None
+        routes: list[RouteDescriptor] = []
+        end = ROUTE_PREFIX[:-1] + bytes([ROUTE_PREFIX[-1] + 1])
+        for key, stored in scan(engine, self._prefix, ROUTE_PREFIX, end, read_ts):
+            try:
+                routes.append(decode_route_row(key, stored.value))
+            except Corruption as error:
+                raise under(version_key(self._prefix, key, stored.commit_ts), error) from error
+        next_route_id = self._counter(engine, META_NEXT_ROUTE_ID, read_ts)
+        routes.sort(key=lambda route: route.span.start)
+        try:
+            check_routes(routes)
+        except InvalidInput as error:
+            row = version_key(self._prefix, META_VERSION, read_ts)
+            raise corrupt(row, f"version {version}: {error.message}") from error
+        return CatalogState(version, next_route_id, tuple(routes))
+
     def _split_rows(self, plan: SplitPlan, parent_id: int, commit_ts: int) -> Iterator[Change]:
         yield self._row(route_key(parent_id), None, commit_ts)
         for child in (plan.left, plan.right):
@@ -155,27 +229,15 @@ class Catalog:
         self.table = RouteTable(state.version, state.routes)
 
     def _load(self, engine: Engine) -> None:
-        version = self._counter(engine, META_VERSION, zero_allowed=True)
-        if not version:
-            return
-        routes: list[RouteDescriptor] = []
-        end = ROUTE_PREFIX[:-1] + bytes([ROUTE_PREFIX[-1] + 1])
-        for key, stored in scan(engine, self._prefix, ROUTE_PREFIX, end, _NEWEST):
-            try:
-                routes.append(decode_route_row(key, stored.value))
-            except Corruption as error:
-                raise under(version_key(self._prefix, key, stored.commit_ts), error) from error
-        next_route_id = self._counter(engine, META_NEXT_ROUTE_ID)
-        self.delta_floor = self._counter(engine, META_DELTA_FLOOR)
-        routes.sort(key=lambda route: route.span.start)
-        try:
-            self._replace(CatalogState(version, next_route_id, tuple(routes)))
-        except InvalidInput as error:
-            row = version_key(self._prefix, META_VERSION, _NEWEST)
-            raise corrupt(row, f"version {version}: {error.message}") from error
+        state = self.at(engine, _NEWEST)
+        if state is not None:
+            self.delta_floor = self._counter(engine, META_DELTA_FLOOR, _NEWEST)
+            self._replace(state)
 
-    def _counter(self, engine: Engine, key: bytes, *, zero_allowed: bool = False) -> int:
-        stored = get(engine, self._prefix, key, _NEWEST)
+    def _counter(
+        self, engine: Engine, key: bytes, read_ts: int, *, zero_allowed: bool = False
+    ) -> int:
+        stored = get(engine, self._prefix, key, read_ts)
         if stored is None:
             return 0
         try:

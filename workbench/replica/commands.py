@@ -11,12 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from workbench.model.node import GotMany, StoredVersion, Written
+from workbench.model.node import GotMany, RestoreStatus, StoredVersion, Written
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from workbench.errors import WorkbenchError
     from workbench.model.keys import Span
+    from workbench.model.node import ExportCursor
     from workbench.model.routes import RouteDescriptor
+    from workbench.mvcc.block import VersionBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,67 @@ class Bootstrap:
     routes: tuple[RouteDescriptor, ...] = ()
 
 
-Command: TypeAlias = WriteBatch | SplitRange | Bootstrap
+@dataclass(frozen=True, slots=True)
+class BeginRestore:
+    """An empty group gives up its spans for others, and serves nothing until the restore ends.
+
+    Attributes:
+        restore_id: 16 bytes; a repetition carries the same.
+        spans: What the group will own.
+    """
+
+    restore_id: bytes
+    spans: tuple[OwnedSpan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRows:
+    """Versions that a restore brings, at the commit_ts that they have; a part of an import.
+
+    Attributes:
+        restore_id: Of the restore under way.
+        seq: Of the import, from 1, without holes.
+        offset: Rows of the import that come before these.
+        last: Whether no more of the import follow.
+        rows: In any order.
+    """
+
+    restore_id: bytes
+    seq: int
+    offset: int
+    last: bool
+    rows: VersionBlock
+
+
+@dataclass(frozen=True, slots=True)
+class SaveRoutes:
+    """A whole route catalog in place of the one that is there, while the group is restored.
+
+    Attributes:
+        restore_id: Of the restore under way.
+        expected_version: Catalog version that it must find.
+        version: Catalog version that it leaves.
+        next_route_id: No id from here on was ever used; 0 to go by the routes alone.
+        routes: All of them.
+    """
+
+    restore_id: bytes
+    expected_version: int
+    version: int
+    next_route_id: int
+    routes: tuple[RouteDescriptor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndRestore:
+    """The group serves again."""
+
+    restore_id: bytes
+
+
+Command: TypeAlias = (
+    WriteBatch | SplitRange | Bootstrap | BeginRestore | ImportRows | SaveRoutes | EndRestore
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +169,15 @@ class Refused:
     error: WorkbenchError
 
 
-Result: TypeAlias = Written | SplitDone | Bootstrapped | Refused
+@dataclass(frozen=True, slots=True)
+class RoutesSaved:
+    """The route catalog is at `catalog_version`, by this SaveRoutes or by an earlier one."""
+
+    catalog_version: int
+
+
+Done: TypeAlias = Written | SplitDone | Bootstrapped | RestoreStatus | RoutesSaved
+Result: TypeAlias = Done | Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +227,39 @@ class ListCatalog:
     """The whole route catalog; only the catalog group has it."""
 
 
-Read: TypeAlias = GetMany | ScanPage | LatestCommitTs | ListCatalog
+@dataclass(frozen=True, slots=True)
+class ListCatalogAt:
+    """The route catalog as of `read_ts` (HLC), which a GetMany has been answered at before."""
+
+    read_ts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRange:
+    """All versions at or below `read_ts` of the keys in [start, end) that the group owns.
+
+    Attributes:
+        start: Inclusive.
+        end: Exclusive; None for no upper bound.
+        read_ts: HLC that a GetMany has been answered at before: so nothing is written at or
+            below it any more, here or on another leader.
+        after: Only what lies strictly behind it; None for all.
+    """
+
+    start: bytes
+    end: bytes | None
+    read_ts: int
+    after: ExportCursor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRestore:
+    """How far the restore of the group has come."""
+
+
+Read: TypeAlias = (
+    GetMany | ScanPage | LatestCommitTs | ListCatalog | ListCatalogAt | ExportRange | ReadRestore
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,4 +293,17 @@ class CatalogListing:
     routes: tuple[RouteDescriptor, ...]
 
 
-Answer: TypeAlias = GotMany | Page | LatestTs | CatalogListing
+@dataclass(frozen=True, slots=True)
+class EnginePairs:
+    """What an export reads: stored versions of one moment, ascending, to be decoded elsewhere.
+
+    Attributes:
+        prefix: Of all their engine keys.
+        pairs: Engine keys and values; may be read in another thread.
+    """
+
+    prefix: bytes
+    pairs: Iterator[tuple[bytes, bytes]]
+
+
+Answer: TypeAlias = GotMany | Page | LatestTs | CatalogListing | EnginePairs | RestoreStatus

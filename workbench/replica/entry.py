@@ -22,9 +22,20 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
-from workbench.errors import Corruption, WorkbenchError
+from workbench.errors import Corruption, InvalidInput, WorkbenchError
 from workbench.model.keys import Span
-from workbench.replica.commands import Bootstrap, Mutation, OwnedSpan, SplitRange, WriteBatch
+from workbench.mvcc.block import decode_block, encode_block
+from workbench.replica.commands import (
+    BeginRestore,
+    Bootstrap,
+    EndRestore,
+    ImportRows,
+    Mutation,
+    OwnedSpan,
+    SaveRoutes,
+    SplitRange,
+    WriteBatch,
+)
 from workbench.routing.records import decode_route, encode_route
 
 if TYPE_CHECKING:
@@ -37,6 +48,10 @@ ENTRY_VERSION: Final = 1
 WRITE_BATCH: Final = 1
 SPLIT_RANGE: Final = 2
 BOOTSTRAP: Final = 3
+BEGIN_RESTORE: Final = 4
+IMPORT_ROWS: Final = 5
+SAVE_ROUTES: Final = 6
+END_RESTORE: Final = 7
 PUT: Final = 1
 DELETE: Final = 2
 
@@ -48,6 +63,9 @@ _U64: Final = struct.Struct(">Q")
 # Beside the bodies, an entry has so many bytes, and so many more per command.
 ENTRY_HEAD_BYTES: Final = _HEAD.size
 COMMAND_HEAD_BYTES: Final = _COMMAND.size
+RESTORE_ID_BYTES: Final = 16
+_IMPORT: Final = struct.Struct(">QQB")
+_SAVE: Final = struct.Struct(">QQQ")
 _OWNED_SPAN_BYTES_MIN: Final = _U64.size + _U32.size + 1
 
 
@@ -99,7 +117,31 @@ def encode_command(command: Command) -> EncodedCommand:
             )
             return EncodedCommand(SPLIT_RANGE, b"".join(parts))
         case Bootstrap():
-            return EncodedCommand(BOOTSTRAP, _bootstrap_bytes(command))
+            body = _spans_bytes(command.spans) + _routes_bytes(command.routes)
+            return EncodedCommand(BOOTSTRAP, body)
+        case BeginRestore() | ImportRows() | SaveRoutes() | EndRestore():
+            return _encode_restoring(command)
+        case _:
+            assert_never(command)
+
+
+def _encode_restoring(
+    command: BeginRestore | ImportRows | SaveRoutes | EndRestore,
+) -> EncodedCommand:
+    assert len(command.restore_id) == RESTORE_ID_BYTES
+    match command:
+        case BeginRestore():
+            body = command.restore_id + _spans_bytes(command.spans)
+            return EncodedCommand(BEGIN_RESTORE, body)
+        case ImportRows():
+            head = command.restore_id + _IMPORT.pack(command.seq, command.offset, command.last)
+            return EncodedCommand(IMPORT_ROWS, head + encode_block(command.rows))
+        case SaveRoutes():
+            numbers = _SAVE.pack(command.expected_version, command.version, command.next_route_id)
+            body = command.restore_id + numbers + _routes_bytes(command.routes)
+            return EncodedCommand(SAVE_ROUTES, body)
+        case EndRestore():
+            return EncodedCommand(END_RESTORE, command.restore_id)
         case _:
             assert_never(command)
 
@@ -201,11 +243,35 @@ def _command(kind: int, body: _Reader, at: int) -> Command:
             version, route_id, body.prefixed("split key"), body.prefixed("request id")
         )
     elif kind == BOOTSTRAP:
-        command = _read_bootstrap(body)
+        command = Bootstrap(_read_spans(body), _read_routes(body))
     else:
-        raise _unknown(f"command kind {kind}", at)
+        command = _restoring_command(kind, body, at)
     body.finish()
     return command
+
+
+def _restoring_command(kind: int, body: _Reader, at: int) -> Command:
+    """Read one of the commands of a restore, which began at offset `at`."""
+    if not BEGIN_RESTORE <= kind <= END_RESTORE:
+        raise _unknown(f"command kind {kind}", at)
+    restore_id = body.take(RESTORE_ID_BYTES, "restore id")
+    if kind == BEGIN_RESTORE:
+        return BeginRestore(restore_id, _read_spans(body))
+    if kind == IMPORT_ROWS:
+        at = body.at
+        seq, offset, last = body.unpack(_IMPORT, "number of the import")
+        if last not in {0, 1}:
+            raise _malformed(f"flag of the last part {last}", at)
+        at = body.at
+        try:
+            rows = decode_block(body.take(body.end - at, "rows"))
+        except InvalidInput as error:
+            raise _malformed(error.message, at) from error
+        return ImportRows(restore_id, seq, offset, bool(last), rows)
+    if kind == SAVE_ROUTES:
+        expected_version, version, next_route_id = body.unpack(_SAVE, "versions")
+        return SaveRoutes(restore_id, expected_version, version, next_route_id, _read_routes(body))
+    return EndRestore(restore_id)
 
 
 def _write_batch_bytes(command: WriteBatch) -> bytes:
@@ -252,24 +318,31 @@ def _read_write_batch(body: _Reader) -> WriteBatch:
     return WriteBatch(tuple(mutations), client_id, sequence)
 
 
-def _bootstrap_bytes(command: Bootstrap) -> bytes:
-    parts = [_U32.pack(len(command.spans))]
-    for owned in command.spans:
+def _spans_bytes(spans: Sequence[OwnedSpan]) -> bytes:
+    parts = [_U32.pack(len(spans))]
+    for owned in spans:
         span = owned.span
         end = b"\x00" if span.end is None else b"\x01" + _prefixed(span.end)
         parts += (_U64.pack(owned.generation), _prefixed(span.start), end)
-    parts.append(_U32.pack(len(command.routes)))
-    parts += (_prefixed(encode_route(route)) for route in command.routes)
     return b"".join(parts)
 
 
-def _read_bootstrap(body: _Reader) -> Bootstrap:
+def _routes_bytes(routes: Sequence[RouteDescriptor]) -> bytes:
+    parts = [_U32.pack(len(routes))]
+    parts += (_prefixed(encode_route(route)) for route in routes)
+    return b"".join(parts)
+
+
+def _read_spans(body: _Reader) -> tuple[OwnedSpan, ...]:
     count = body.integer(_U32, "number of spans")
     body.check_count(count, _OWNED_SPAN_BYTES_MIN, "spans")
-    spans = tuple(_read_owned_span(body) for _ in range(count))
+    return tuple(_read_owned_span(body) for _ in range(count))
+
+
+def _read_routes(body: _Reader) -> tuple[RouteDescriptor, ...]:
     count = body.integer(_U32, "number of routes")
     body.check_count(count, _U32.size, "routes")
-    return Bootstrap(spans, tuple(_read_route(body) for _ in range(count)))
+    return tuple(_read_route(body) for _ in range(count))
 
 
 def _read_owned_span(body: _Reader) -> OwnedSpan:

@@ -28,6 +28,7 @@ MARKS: Final = 6
 FORMAT: Final = 1
 PROGRESS: Final = b"progress"
 BOOTSTRAPPED: Final = b"bootstrapped"
+RESTORE: Final = b"restore"
 
 _PREFIX: Final = struct.Struct(">QB")
 _PROGRESS: Final = struct.Struct(">BQQQ")

@@ -13,6 +13,7 @@ Rules:
   change nothing and are never stored; a batch is taken or refused whole.
 - Reads see owned spans only, at a read_ts strictly below the applied ceiling; rows and spans
   are of one moment, because nothing applies in between.
+- While a group is being restored it answers no reads of data and takes no writes.
 - An entry that cannot be understood raises Corruption and stops the replica at that entry, on
   every node alike.
 
@@ -22,6 +23,7 @@ Who may propose and read, and when a read may be answered, is `host`'s.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Final, assert_never
 
 from workbench.errors import (
@@ -36,18 +38,27 @@ from workbench.errors import (
 from workbench.model.keys import Span, printable_key
 from workbench.model.node import GotMany, Written
 from workbench.model.routes import RESERVED_PREFIX
-from workbench.mvcc.encoding import encode_value, version_key
+from workbench.mvcc.encoding import encode_value, span_range, version_key
+from workbench.mvcc.export import after_cursor
 from workbench.mvcc.versions import get, latest_commit_ts
 from workbench.replica.catalog import RESERVED_END, Catalog, catalog_absent
 from workbench.replica.commands import (
+    BeginRestore,
     Bootstrap,
     Bootstrapped,
     CatalogListing,
+    EndRestore,
+    EnginePairs,
+    ExportRange,
     GetMany,
+    ImportRows,
     LatestCommitTs,
     LatestTs,
     ListCatalog,
+    ListCatalogAt,
+    ReadRestore,
     Refused,
+    SaveRoutes,
     ScanPage,
     SplitRange,
     WriteBatch,
@@ -67,14 +78,16 @@ from workbench.replica.layout import (
     family,
 )
 from workbench.replica.pages import scan_page
+from workbench.replica.restore import Restore, restore_ended, restore_spans_differ
 from workbench.replica.spans import OwnedSpans, load_spans, ownership_unknown, span_changes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from workbench.model.node import RestoreStatus
     from workbench.ports.consensus import LogEntry
     from workbench.ports.storage import Change, Engine
-    from workbench.replica.commands import Answer, Command, OwnedSpan, Read, Result
+    from workbench.replica.commands import Answer, Command, Done, OwnedSpan, Read, Result
     from workbench.routing.table import RouteTable
 
 # What a command can be refused with; every other error stops the replica.
@@ -106,6 +119,7 @@ class Replica:
         self._bootstrapped = self._load_bootstrapped()
         self._spans = load_spans(group, engine)
         self._dedupe = Dedupe(group, engine)
+        self._restore = Restore(group, engine)
         self._catalog = Catalog(group, engine) if is_catalog else None
         # False while an entry is being applied, and for good where that failed: memory may then
         # be ahead of the engine.
@@ -185,11 +199,29 @@ class Replica:
         """Answer a read of what is applied now; its read_ts is not 0 and below the ceiling.
 
         Raises:
-            Unavailable: `ownership_unknown` or `catalog_absent`.
-            InvalidInput: `key_reserved`.
+            Unavailable: `ownership_unknown`, `catalog_absent` or `group_restoring`.
+            NotFound: `catalog_not_begun`.
+            InvalidInput: `key_reserved` or `cursor_invalid`.
             Corruption: a stored record cannot be decoded; names the engine key.
         """
         assert self._sound
+        match read:
+            case ListCatalog():
+                if self._catalog is None or self._catalog.state is None:
+                    raise catalog_absent()
+                state = self._catalog.state
+                return CatalogListing(state.version, state.routes)
+            case ListCatalogAt():
+                return self._catalog_at(read.read_ts)
+            case ReadRestore():
+                return self._restore.status
+            case GetMany() | ScanPage() | LatestCommitTs() | ExportRange():
+                self._restore.check_serving()
+                return self._read_data(read)
+            case _:
+                assert_never(read)
+
+    def _read_data(self, read: GetMany | ScanPage | LatestCommitTs | ExportRange) -> Answer:
         match read:
             case GetMany():
                 assert 0 < read.read_ts < self.ceiling
@@ -200,15 +232,14 @@ class Replica:
                 return GotMany(read.read_ts, self.applied_index, versions)
             case ScanPage():
                 assert 0 < read.read_ts < self.ceiling
-                return scan_page(self._engine, self._versions, self._pieces(read), read)
+                pieces = self._pieces(read.start, read.end)
+                return scan_page(self._engine, self._versions, pieces, read)
             case LatestCommitTs():
                 self._check_keys((read.key,))
                 return LatestTs(latest_commit_ts(self._engine, self._versions, read.key))
-            case ListCatalog():
-                if self._catalog is None or self._catalog.state is None:
-                    raise catalog_absent()
-                state = self._catalog.state
-                return CatalogListing(state.version, state.routes)
+            case ExportRange():
+                assert 0 < read.read_ts < self.ceiling
+                return self._export(read)
             case _:
                 assert_never(read)
 
@@ -219,6 +250,7 @@ class Replica:
         assert stored.bootstrapped == self.bootstrapped
         assert stored.spans == self.spans
         assert stored._dedupe.table() == self._dedupe.table()
+        assert stored._restore.status == self._restore.status
         assert stored.catalog == self.catalog
         assert self.last_commit_ts < max(self.ceiling, 1)
 
@@ -234,11 +266,14 @@ class Replica:
                 case SplitRange():
                     if self._catalog is None:
                         raise catalog_absent()
+                    self._restore.check_serving()
                     done, rows = self._catalog.split(command, commit_ts)
                     changes += rows
                     return done
                 case Bootstrap():
                     return self._bootstrap(command, commit_ts, index, changes)
+                case BeginRestore() | ImportRows() | SaveRoutes() | EndRestore():
+                    return self._carry_on_restore(command, commit_ts, changes)
                 case _:
                     assert_never(command)
         except REFUSALS as error:
@@ -249,6 +284,7 @@ class Replica:
             first = self._dedupe.find(command.client_id, command.sequence)
             if first is not None:
                 return first
+        self._restore.check_serving()
         keys = [mutation.key for mutation in command.mutations]
         smallest, largest = self._check_keys(keys)
         prefix, commit_ts = self._versions, written.commit_ts
@@ -278,6 +314,87 @@ class Replica:
         self._bootstrapped = True
         return Bootstrapped()
 
+    def _carry_on_restore(
+        self,
+        command: BeginRestore | ImportRows | SaveRoutes | EndRestore,
+        commit_ts: int,
+        changes: list[Change],
+    ) -> Done:
+        restore = self._restore
+        if isinstance(command, BeginRestore):
+            return self._begin_restore(command, changes)
+        running = restore.check_running(command.restore_id)
+        match command:
+            case SaveRoutes():
+                if self._catalog is None:
+                    raise catalog_absent()
+                if not running:
+                    raise restore_ended(self._group)
+                saved, rows = self._catalog.save(command, commit_ts)
+                changes += rows
+                return saved
+            case ImportRows():
+                if running:
+                    changes += restore.import_rows(command, commit_ts, self._spans, changes)
+            case EndRestore():
+                if running:
+                    changes.append(restore.end(commit_ts))
+            case _:
+                assert_never(command)
+        return restore.status
+
+    def _begin_restore(self, command: BeginRestore, changes: list[Change]) -> RestoreStatus:
+        restore = self._restore
+        spans = OwnedSpans(command.spans)
+        if restore.status.restore_id == command.restore_id:
+            if restore.status.restoring and spans.spans != self.spans:
+                raise restore_spans_differ(self._group)
+            return restore.status
+        if not self._bootstrapped:
+            raise Unavailable(
+                f"group {self._group} has no first records yet",
+                code="group_not_begun",
+                hint="try again",
+            )
+        changes.append(restore.begin(command.restore_id, changes))
+        changes += ((key, None) for key, _ in span_changes(self._group, self._spans.spans))
+        changes += span_changes(self._group, spans.spans)
+        self._spans = spans
+        return restore.status
+
+    def _catalog_at(self, read_ts: int) -> CatalogListing:
+        assert 0 < read_ts < self.ceiling
+        if self._catalog is None:
+            raise catalog_absent()
+        state = self._catalog.at(self._engine, read_ts)
+        if state is None:
+            raise NotFound(
+                f"the route catalog begins after the read_ts {read_ts}",
+                code="catalog_not_begun",
+                hint="ask for a later moment",
+            )
+        return CatalogListing(state.version, state.routes)
+
+    def _export(self, read: ExportRange) -> EnginePairs:
+        """Return the owned parts of the range behind the cursor, all as of now."""
+        start, end, after = read.start, read.end, read.after
+        if after is not None and (after.key < start or (end is not None and after.key >= end)):
+            raise InvalidInput(
+                f"the cursor at {printable_key(after.key)} lies outside the range",
+                code="cursor_invalid",
+                hint="go on with the range that the export began with",
+            )
+        # A group that owns nothing has nothing to export; a part of it that it does not own
+        # is asked of the wrong group.
+        pieces = self._pieces(start, end) if self.spans or start or end is not None else []
+        low = b"" if after is None else after_cursor(self._versions, after)
+        scans = []
+        for first, last in _joined(pieces):
+            begin, stop = span_range(self._versions, first, last)
+            if stop is None or low < stop:
+                scans.append(self._engine.scan(max(begin, low), stop))
+        return EnginePairs(self._versions, chain.from_iterable(scans))
+
     def _check_keys(self, keys: Sequence[bytes]) -> tuple[bytes, bytes]:
         """Refuse reserved keys and keys of others; return the smallest and the largest."""
         if not keys:
@@ -292,9 +409,8 @@ class Replica:
             raise ownership_unknown(self._group, stranger)
         return smallest, largest
 
-    def _pieces(self, read: ScanPage) -> list[Span]:
-        """Return the owned parts of a scan's range, ascending, without reserved keys."""
-        start, end = read.start, read.end
+    def _pieces(self, start: bytes, end: bytes | None) -> list[Span]:
+        """Return the owned parts of [start, end), ascending, without reserved keys."""
         if start.startswith(RESERVED_PREFIX) and end is not None and end <= RESERVED_END:
             raise _reserved(start)
         owned = [*self._spans.pieces(start, end)]
@@ -314,6 +430,17 @@ class Replica:
         if stored is None:
             return False
         return decode_integer(self._bootstrapped_key, stored) > 0
+
+
+def _joined(pieces: Sequence[Span]) -> list[tuple[bytes, bytes | None]]:
+    """Return the bounds of ascending pieces, of those that touch as one."""
+    joined: list[tuple[bytes, bytes | None]] = []
+    for piece in pieces:
+        if joined and joined[-1][1] == piece.start:
+            joined[-1] = joined[-1][0], piece.end
+        else:
+            joined.append((piece.start, piece.end))
+    return joined
 
 
 def _reserved(key: bytes) -> InvalidInput:

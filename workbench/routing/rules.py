@@ -124,11 +124,7 @@ def split_route(  # noqa: PLR0913  the request's fields, the state, and what the
         Internal: `id_overflow`.
     """
     if expected_version != state.version:
-        raise Conflict(
-            f"the route catalog is at version {state.version}, not at {expected_version}",
-            code="catalog_version_mismatch",
-            hint="list the routes and plan again",
-        )
+        raise _mismatch(state, expected_version)
     parent = next((each for each in state.routes if each.route_id == route_id), None)
     if parent is None:
         raise NotFound(
@@ -147,6 +143,55 @@ def split_route(  # noqa: PLR0913  the request's fields, the state, and what the
         )
     assert 0 < commit_ts <= U64_MAX
     return _plan(state, parent, split_key, commit_ts)
+
+
+def replaced_state(
+    state: CatalogState,
+    *,
+    expected_version: int,
+    version: int,
+    next_route_id: int,
+    routes: Iterable[RouteDescriptor],
+) -> CatalogState:
+    """Return the catalog that has all of `routes` at `version` in place of `state`.
+
+    It is `state` itself where nothing differs, so a repetition changes nothing. Route ids that
+    were used stay used: the next one is not below any of the stored one, `next_route_id` and one
+    above the largest.
+
+    Raises:
+        InvalidInput: the routes break a rule (`route_overlap` …, `routes_empty`,
+            `catalog_group_misplaced`), or `catalog_version_invalid`.
+        Conflict: `catalog_version_mismatch`: not at `expected_version`;
+            `catalog_version_not_above`: `version` is older, or has other routes here.
+    """
+    checked = check_routes(routes)
+    if not checked:
+        raise InvalidInput(
+            "there are no routes to save", code="routes_empty", hint="give at least one route"
+        )
+    check_catalog_group(checked)
+    following = max(_next_route_id(state), next_route_id, _largest_id(checked) + 1)
+    if not 0 < version <= U64_MAX or following > U64_MAX:
+        raise InvalidInput(
+            f"catalog version {version} or next route id {following} is not in 1 to 2**64 - 1",
+            code="catalog_version_invalid",
+            hint="take both from the same export",
+        )
+    if version == state.version and checked == state.routes:
+        return (
+            state if following == state.next_route_id else replace(state, next_route_id=following)
+        )
+    if expected_version != state.version:
+        raise _mismatch(state, expected_version)
+    if version <= state.version:
+        raise Conflict(
+            f"the catalog is at version {state.version}, with other routes than those of "
+            f"version {version} that are to be saved",
+            code="catalog_version_not_above",
+            hint="restore into a cluster that was started with the same routes, or is older",
+        )
+    return CatalogState(version, following, checked)
 
 
 def even_seed_spans(groups: int) -> tuple[RouteDescriptor, ...]:
@@ -254,6 +299,18 @@ def _plan(
 
 def _next_route_id(state: CatalogState) -> int:
     return max(state.next_route_id, next_route_id(state.routes))
+
+
+def _mismatch(state: CatalogState, expected_version: int) -> Conflict:
+    return Conflict(
+        f"the route catalog is at version {state.version}, not at {expected_version}",
+        code="catalog_version_mismatch",
+        hint="list the routes and plan again",
+    )
+
+
+def _largest_id(routes: Iterable[RouteDescriptor]) -> int:
+    return next_route_id(routes) - 1
 
 
 def _seed_cuts(groups: int) -> list[bytes]:

@@ -22,45 +22,78 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from workbench.node.proto import distribution_pb2 as workbench_dot_node_dot_proto_dot_distribution__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'workbench/node/proto/workbench_v1.proto\x12\x0cworkbench.v1\"6\n\x08Mutation\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x0e\n\x06\x64\x65lete\x18\x03 \x01(\x08\"r\n\x11\x42\x61tchWriteRequest\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x11\n\tclient_id\x18\x02 \x01(\x0c\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12)\n\tmutations\x18\x04 \x03(\x0b\x32\x16.workbench.v1.Mutation\"6\n\x12\x42\x61tchWriteResponse\x12\x11\n\tcommit_ts\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\"?\n\x0fMultiGetRequest\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x0c\n\x04keys\x18\x02 \x03(\x0c\x12\x0f\n\x07read_ts\x18\x03 \x01(\x04\";\n\x07Version\x12\x0e\n\x06\x65xists\x18\x01 \x01(\x08\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x11\n\tcommit_ts\x18\x03 \x01(\x04\"L\n\x10MultiGetResponse\x12\x0f\n\x07read_ts\x18\x01 \x01(\x04\x12\'\n\x08versions\x18\x02 \x03(\x0b\x32\x15.workbench.v1.Version\"<\n\x14StreamWindowsRequest\x12\x10\n\x08since_us\x18\x01 \x01(\x03\x12\x12\n\nlocal_only\x18\x02 \x01(\x08\"\x83\x01\n\x0bLoadWindows\x12\x0c\n\x04node\x18\x01 \x01(\x04\x12\x17\n\x0fwindow_start_us\x18\x02 \x01(\x03\x12\x15\n\rwindow_end_us\x18\x03 \x01(\x03\x12\x11\n\toldest_us\x18\x04 \x01(\x03\x12#\n\x04rows\x18\x05 \x03(\x0b\x32\x15.workbench.v1.LoadRow\"\xae\x01\n\x07LoadRow\x12\x10\n\x08route_id\x18\x01 \x01(\x04\x12\r\n\x05group\x18\x02 \x01(\x04\x12\x14\n\x0c\x62ucket_start\x18\x03 \x01(\x0c\x12\x12\n\nbucket_end\x18\x04 \x01(\x0c\x12\r\n\x05reads\x18\x05 \x01(\x03\x12\x0e\n\x06writes\x18\x06 \x01(\x03\x12\x12\n\nread_bytes\x18\x07 \x01(\x03\x12\x13\n\x0bwrite_bytes\x18\x08 \x01(\x03\x12\x10\n\x08\x63overage\x18\t \x01(\x01\"\x0f\n\rStatusRequest\"\x88\x01\n\x0bGroupStatus\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x04 \x01(\x04\x12\x15\n\rapplied_index\x18\x05 \x01(\x04\x12\x13\n\x0bleader_node\x18\x06 \x01(\x04\x12\x0f\n\x07serving\x18\x07 \x01(\x08\"7\n\x06Member\x12\x0c\n\x04node\x18\x01 \x01(\x04\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0e\n\x06groups\x18\x03 \x03(\x04\"\xce\x01\n\x0eStatusResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\x04\x12\x0b\n\x03pid\x18\x03 \x01(\x04\x12\x0f\n\x07version\x18\x04 \x01(\t\x12)\n\x06groups\x18\x05 \x03(\x0b\x32\x19.workbench.v1.GroupStatus\x12%\n\x07members\x18\x06 \x03(\x0b\x32\x14.workbench.v1.Member\x12\x17\n\x0f\x63\x61talog_version\x18\x07 \x01(\x04\x12\x11\n\twindow_ms\x18\x08 \x01(\x03\x32\xa0\x01\n\x02KV\x12O\n\nBatchWrite\x12\x1f.workbench.v1.BatchWriteRequest\x1a .workbench.v1.BatchWriteResponse\x12I\n\x08MultiGet\x12\x1d.workbench.v1.MultiGetRequest\x1a\x1e.workbench.v1.MultiGetResponse2X\n\x04Load\x12P\n\rStreamWindows\x12\".workbench.v1.StreamWindowsRequest\x1a\x19.workbench.v1.LoadWindows0\x01\x32K\n\x04Node\x12\x43\n\x06Status\x12\x1b.workbench.v1.StatusRequest\x1a\x1c.workbench.v1.StatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'workbench/node/proto/workbench_v1.proto\x12\x0cworkbench.v1\x1a\'workbench/node/proto/distribution.proto\"6\n\x08Mutation\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x0e\n\x06\x64\x65lete\x18\x03 \x01(\x08\"r\n\x11\x42\x61tchWriteRequest\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x11\n\tclient_id\x18\x02 \x01(\x0c\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12)\n\tmutations\x18\x04 \x03(\x0b\x32\x16.workbench.v1.Mutation\"6\n\x12\x42\x61tchWriteResponse\x12\x11\n\tcommit_ts\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\"?\n\x0fMultiGetRequest\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x0c\n\x04keys\x18\x02 \x03(\x0c\x12\x0f\n\x07read_ts\x18\x03 \x01(\x04\";\n\x07Version\x12\x0e\n\x06\x65xists\x18\x01 \x01(\x08\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x11\n\tcommit_ts\x18\x03 \x01(\x04\"L\n\x10MultiGetResponse\x12\x0f\n\x07read_ts\x18\x01 \x01(\x04\x12\'\n\x08versions\x18\x02 \x03(\x0b\x32\x15.workbench.v1.Version\"<\n\x14StreamWindowsRequest\x12\x10\n\x08since_us\x18\x01 \x01(\x03\x12\x12\n\nlocal_only\x18\x02 \x01(\x08\"\x83\x01\n\x0bLoadWindows\x12\x0c\n\x04node\x18\x01 \x01(\x04\x12\x17\n\x0fwindow_start_us\x18\x02 \x01(\x03\x12\x15\n\rwindow_end_us\x18\x03 \x01(\x03\x12\x11\n\toldest_us\x18\x04 \x01(\x03\x12#\n\x04rows\x18\x05 \x03(\x0b\x32\x15.workbench.v1.LoadRow\"\xae\x01\n\x07LoadRow\x12\x10\n\x08route_id\x18\x01 \x01(\x04\x12\r\n\x05group\x18\x02 \x01(\x04\x12\x14\n\x0c\x62ucket_start\x18\x03 \x01(\x0c\x12\x12\n\nbucket_end\x18\x04 \x01(\x0c\x12\r\n\x05reads\x18\x05 \x01(\x03\x12\x0e\n\x06writes\x18\x06 \x01(\x03\x12\x12\n\nread_bytes\x18\x07 \x01(\x03\x12\x13\n\x0bwrite_bytes\x18\x08 \x01(\x03\x12\x10\n\x08\x63overage\x18\t \x01(\x01\"\x0f\n\rStatusRequest\"\x88\x01\n\x0bGroupStatus\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x04 \x01(\x04\x12\x15\n\rapplied_index\x18\x05 \x01(\x04\x12\x13\n\x0bleader_node\x18\x06 \x01(\x04\x12\x0f\n\x07serving\x18\x07 \x01(\x08\"7\n\x06Member\x12\x0c\n\x04node\x18\x01 \x01(\x04\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0e\n\x06groups\x18\x03 \x03(\x04\"\xce\x01\n\x0eStatusResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\x04\x12\x0b\n\x03pid\x18\x03 \x01(\x04\x12\x0f\n\x07version\x18\x04 \x01(\t\x12)\n\x06groups\x18\x05 \x03(\x0b\x32\x19.workbench.v1.GroupStatus\x12%\n\x07members\x18\x06 \x03(\x0b\x32\x14.workbench.v1.Member\x12\x17\n\x0f\x63\x61talog_version\x18\x07 \x01(\x04\x12\x11\n\twindow_ms\x18\x08 \x01(\x03\"#\n\x10\x43\x61talogAtRequest\x12\x0f\n\x07read_ts\x18\x01 \x01(\x04\"_\n\x11\x43\x61talogAtResponse\x12\x0f\n\x07read_ts\x18\x01 \x01(\x04\x12\x17\n\x0f\x63\x61talog_version\x18\x02 \x01(\x04\x12 \n\x06routes\x18\x03 \x03(\x0b\x32\x10.RouteDescriptor\"N\n\x06\x43ursor\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\tcommit_ts\x18\x02 \x01(\x04\x12$\n\x03tag\x18\x03 \x01(\x0e\x32\x17.workbench.v1.CursorTag\"\xa1\x01\n\rExportRequest\x12\r\n\x05group\x18\x01 \x01(\x04\x12\r\n\x05start\x18\x02 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x0c\x12\x0f\n\x07read_ts\x18\x04 \x01(\x04\x12$\n\x06\x63ursor\x18\x05 \x01(\x0b\x32\x14.workbench.v1.Cursor\x12\x13\n\x0b\x63hunk_bytes\x18\x06 \x01(\x04\x12\x19\n\x11max_scanned_bytes\x18\x07 \x01(\x04\"\x95\x01\n\x0b\x45xportChunk\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x0f\n\x07read_ts\x18\x02 \x01(\x04\x12\r\n\x05\x62lock\x18\x03 \x01(\x0c\x12\x0c\n\x04rows\x18\x04 \x01(\x04\x12\x15\n\rscanned_bytes\x18\x05 \x01(\x04\x12$\n\x06\x63ursor\x18\x06 \x01(\x0b\x32\x14.workbench.v1.Cursor\x12\x0c\n\x04\x64one\x18\x07 \x01(\x08\";\n\tOwnedSpan\x12\r\n\x05start\x18\x01 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x0c\x12\x12\n\ngeneration\x18\x03 \x01(\x04\"`\n\x13RestoreBeginRequest\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x12\n\nrestore_id\x18\x02 \x01(\x0c\x12&\n\x05spans\x18\x03 \x03(\x0b\x32\x17.workbench.v1.OwnedSpan\"b\n\x14RestoreImportRequest\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x12\n\nrestore_id\x18\x02 \x01(\x0c\x12\'\n\x05parts\x18\x03 \x03(\x0b\x32\x18.workbench.v1.ImportPart\"F\n\nImportPart\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04last\x18\x03 \x01(\x08\x12\r\n\x05\x62lock\x18\x04 \x01(\x0c\"\x92\x01\n\x18RestoreSaveRoutesRequest\x12\x12\n\nrestore_id\x18\x01 \x01(\x0c\x12\x18\n\x10\x65xpected_version\x18\x02 \x01(\x04\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x15\n\rnext_route_id\x18\x04 \x01(\x04\x12 \n\x06routes\x18\x05 \x03(\x0b\x32\x10.RouteDescriptor\"4\n\x19RestoreSaveRoutesResponse\x12\x17\n\x0f\x63\x61talog_version\x18\x01 \x01(\x04\"6\n\x11RestoreEndRequest\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x12\n\nrestore_id\x18\x02 \x01(\x0c\"%\n\x14RestoreStatusRequest\x12\r\n\x05group\x18\x01 \x01(\x04\"\x8f\x01\n\x15RestoreStatusResponse\x12\r\n\x05group\x18\x01 \x01(\x04\x12\x12\n\nrestore_id\x18\x02 \x01(\x0c\x12\x11\n\trestoring\x18\x03 \x01(\x08\x12\x0b\n\x03seq\x18\x04 \x01(\x04\x12\x0c\n\x04rows\x18\x05 \x01(\x04\x12\x15\n\rmax_commit_ts\x18\x06 \x01(\x04\x12\x0e\n\x06offset\x18\x07 \x01(\x04*;\n\tCursorTag\x12\x16\n\x12\x43URSOR_TAG_EMITTED\x10\x00\x12\x16\n\x12\x43URSOR_TAG_SCANNED\x10\x01\x32\xe4\x01\n\x02KV\x12O\n\nBatchWrite\x12\x1f.workbench.v1.BatchWriteRequest\x1a .workbench.v1.BatchWriteResponse\x12I\n\x08MultiGet\x12\x1d.workbench.v1.MultiGetRequest\x1a\x1e.workbench.v1.MultiGetResponse\x12\x42\n\x06\x45xport\x12\x1b.workbench.v1.ExportRequest\x1a\x19.workbench.v1.ExportChunk0\x01\x32\xac\x03\n\x07Restore\x12O\n\x05\x42\x65gin\x12!.workbench.v1.RestoreBeginRequest\x1a#.workbench.v1.RestoreStatusResponse\x12Q\n\x06Import\x12\".workbench.v1.RestoreImportRequest\x1a#.workbench.v1.RestoreStatusResponse\x12]\n\nSaveRoutes\x12&.workbench.v1.RestoreSaveRoutesRequest\x1a\'.workbench.v1.RestoreSaveRoutesResponse\x12K\n\x03\x45nd\x12\x1f.workbench.v1.RestoreEndRequest\x1a#.workbench.v1.RestoreStatusResponse\x12Q\n\x06Status\x12\".workbench.v1.RestoreStatusRequest\x1a#.workbench.v1.RestoreStatusResponse2X\n\x04Load\x12P\n\rStreamWindows\x12\".workbench.v1.StreamWindowsRequest\x1a\x19.workbench.v1.LoadWindows0\x01\x32\x99\x01\n\x04Node\x12\x43\n\x06Status\x12\x1b.workbench.v1.StatusRequest\x1a\x1c.workbench.v1.StatusResponse\x12L\n\tCatalogAt\x12\x1e.workbench.v1.CatalogAtRequest\x1a\x1f.workbench.v1.CatalogAtResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'workbench.node.proto.workbench_v1_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MUTATION']._serialized_start=57
-  _globals['_MUTATION']._serialized_end=111
-  _globals['_BATCHWRITEREQUEST']._serialized_start=113
-  _globals['_BATCHWRITEREQUEST']._serialized_end=227
-  _globals['_BATCHWRITERESPONSE']._serialized_start=229
-  _globals['_BATCHWRITERESPONSE']._serialized_end=283
-  _globals['_MULTIGETREQUEST']._serialized_start=285
-  _globals['_MULTIGETREQUEST']._serialized_end=348
-  _globals['_VERSION']._serialized_start=350
-  _globals['_VERSION']._serialized_end=409
-  _globals['_MULTIGETRESPONSE']._serialized_start=411
-  _globals['_MULTIGETRESPONSE']._serialized_end=487
-  _globals['_STREAMWINDOWSREQUEST']._serialized_start=489
-  _globals['_STREAMWINDOWSREQUEST']._serialized_end=549
-  _globals['_LOADWINDOWS']._serialized_start=552
-  _globals['_LOADWINDOWS']._serialized_end=683
-  _globals['_LOADROW']._serialized_start=686
-  _globals['_LOADROW']._serialized_end=860
-  _globals['_STATUSREQUEST']._serialized_start=862
-  _globals['_STATUSREQUEST']._serialized_end=877
-  _globals['_GROUPSTATUS']._serialized_start=880
-  _globals['_GROUPSTATUS']._serialized_end=1016
-  _globals['_MEMBER']._serialized_start=1018
-  _globals['_MEMBER']._serialized_end=1073
-  _globals['_STATUSRESPONSE']._serialized_start=1076
-  _globals['_STATUSRESPONSE']._serialized_end=1282
-  _globals['_KV']._serialized_start=1285
-  _globals['_KV']._serialized_end=1445
-  _globals['_LOAD']._serialized_start=1447
-  _globals['_LOAD']._serialized_end=1535
-  _globals['_NODE']._serialized_start=1537
-  _globals['_NODE']._serialized_end=1612
+  _globals['_CURSORTAG']._serialized_start=2630
+  _globals['_CURSORTAG']._serialized_end=2689
+  _globals['_MUTATION']._serialized_start=98
+  _globals['_MUTATION']._serialized_end=152
+  _globals['_BATCHWRITEREQUEST']._serialized_start=154
+  _globals['_BATCHWRITEREQUEST']._serialized_end=268
+  _globals['_BATCHWRITERESPONSE']._serialized_start=270
+  _globals['_BATCHWRITERESPONSE']._serialized_end=324
+  _globals['_MULTIGETREQUEST']._serialized_start=326
+  _globals['_MULTIGETREQUEST']._serialized_end=389
+  _globals['_VERSION']._serialized_start=391
+  _globals['_VERSION']._serialized_end=450
+  _globals['_MULTIGETRESPONSE']._serialized_start=452
+  _globals['_MULTIGETRESPONSE']._serialized_end=528
+  _globals['_STREAMWINDOWSREQUEST']._serialized_start=530
+  _globals['_STREAMWINDOWSREQUEST']._serialized_end=590
+  _globals['_LOADWINDOWS']._serialized_start=593
+  _globals['_LOADWINDOWS']._serialized_end=724
+  _globals['_LOADROW']._serialized_start=727
+  _globals['_LOADROW']._serialized_end=901
+  _globals['_STATUSREQUEST']._serialized_start=903
+  _globals['_STATUSREQUEST']._serialized_end=918
+  _globals['_GROUPSTATUS']._serialized_start=921
+  _globals['_GROUPSTATUS']._serialized_end=1057
+  _globals['_MEMBER']._serialized_start=1059
+  _globals['_MEMBER']._serialized_end=1114
+  _globals['_STATUSRESPONSE']._serialized_start=1117
+  _globals['_STATUSRESPONSE']._serialized_end=1323
+  _globals['_CATALOGATREQUEST']._serialized_start=1325
+  _globals['_CATALOGATREQUEST']._serialized_end=1360
+  _globals['_CATALOGATRESPONSE']._serialized_start=1362
+  _globals['_CATALOGATRESPONSE']._serialized_end=1457
+  _globals['_CURSOR']._serialized_start=1459
+  _globals['_CURSOR']._serialized_end=1537
+  _globals['_EXPORTREQUEST']._serialized_start=1540
+  _globals['_EXPORTREQUEST']._serialized_end=1701
+  _globals['_EXPORTCHUNK']._serialized_start=1704
+  _globals['_EXPORTCHUNK']._serialized_end=1853
+  _globals['_OWNEDSPAN']._serialized_start=1855
+  _globals['_OWNEDSPAN']._serialized_end=1914
+  _globals['_RESTOREBEGINREQUEST']._serialized_start=1916
+  _globals['_RESTOREBEGINREQUEST']._serialized_end=2012
+  _globals['_RESTOREIMPORTREQUEST']._serialized_start=2014
+  _globals['_RESTOREIMPORTREQUEST']._serialized_end=2112
+  _globals['_IMPORTPART']._serialized_start=2114
+  _globals['_IMPORTPART']._serialized_end=2184
+  _globals['_RESTORESAVEROUTESREQUEST']._serialized_start=2187
+  _globals['_RESTORESAVEROUTESREQUEST']._serialized_end=2333
+  _globals['_RESTORESAVEROUTESRESPONSE']._serialized_start=2335
+  _globals['_RESTORESAVEROUTESRESPONSE']._serialized_end=2387
+  _globals['_RESTOREENDREQUEST']._serialized_start=2389
+  _globals['_RESTOREENDREQUEST']._serialized_end=2443
+  _globals['_RESTORESTATUSREQUEST']._serialized_start=2445
+  _globals['_RESTORESTATUSREQUEST']._serialized_end=2482
+  _globals['_RESTORESTATUSRESPONSE']._serialized_start=2485
+  _globals['_RESTORESTATUSRESPONSE']._serialized_end=2628
+  _globals['_KV']._serialized_start=2692
+  _globals['_KV']._serialized_end=2920
+  _globals['_RESTORE']._serialized_start=2923
+  _globals['_RESTORE']._serialized_end=3351
+  _globals['_LOAD']._serialized_start=3353
+  _globals['_LOAD']._serialized_end=3441
+  _globals['_NODE']._serialized_start=3444
+  _globals['_NODE']._serialized_end=3597
 # @@protoc_insertion_point(module_scope)

@@ -1,10 +1,19 @@
+from workbench.node.proto import distribution_pb2 as _distribution_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class CursorTag(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CURSOR_TAG_EMITTED: _ClassVar[CursorTag]
+    CURSOR_TAG_SCANNED: _ClassVar[CursorTag]
+CURSOR_TAG_EMITTED: CursorTag
+CURSOR_TAG_SCANNED: CursorTag
 
 class Mutation(_message.Message):
     __slots__ = ("key", "value", "delete")
@@ -159,3 +168,159 @@ class StatusResponse(_message.Message):
     catalog_version: int
     window_ms: int
     def __init__(self, cluster_id: _Optional[str] = ..., node: _Optional[int] = ..., pid: _Optional[int] = ..., version: _Optional[str] = ..., groups: _Optional[_Iterable[_Union[GroupStatus, _Mapping]]] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., catalog_version: _Optional[int] = ..., window_ms: _Optional[int] = ...) -> None: ...
+
+class CatalogAtRequest(_message.Message):
+    __slots__ = ("read_ts",)
+    READ_TS_FIELD_NUMBER: _ClassVar[int]
+    read_ts: int
+    def __init__(self, read_ts: _Optional[int] = ...) -> None: ...
+
+class CatalogAtResponse(_message.Message):
+    __slots__ = ("read_ts", "catalog_version", "routes")
+    READ_TS_FIELD_NUMBER: _ClassVar[int]
+    CATALOG_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
+    read_ts: int
+    catalog_version: int
+    routes: _containers.RepeatedCompositeFieldContainer[_distribution_pb2.RouteDescriptor]
+    def __init__(self, read_ts: _Optional[int] = ..., catalog_version: _Optional[int] = ..., routes: _Optional[_Iterable[_Union[_distribution_pb2.RouteDescriptor, _Mapping]]] = ...) -> None: ...
+
+class Cursor(_message.Message):
+    __slots__ = ("key", "commit_ts", "tag")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_TS_FIELD_NUMBER: _ClassVar[int]
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    commit_ts: int
+    tag: CursorTag
+    def __init__(self, key: _Optional[bytes] = ..., commit_ts: _Optional[int] = ..., tag: _Optional[_Union[CursorTag, str]] = ...) -> None: ...
+
+class ExportRequest(_message.Message):
+    __slots__ = ("group", "start", "end", "read_ts", "cursor", "chunk_bytes", "max_scanned_bytes")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    READ_TS_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_SCANNED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    start: bytes
+    end: bytes
+    read_ts: int
+    cursor: Cursor
+    chunk_bytes: int
+    max_scanned_bytes: int
+    def __init__(self, group: _Optional[int] = ..., start: _Optional[bytes] = ..., end: _Optional[bytes] = ..., read_ts: _Optional[int] = ..., cursor: _Optional[_Union[Cursor, _Mapping]] = ..., chunk_bytes: _Optional[int] = ..., max_scanned_bytes: _Optional[int] = ...) -> None: ...
+
+class ExportChunk(_message.Message):
+    __slots__ = ("group", "read_ts", "block", "rows", "scanned_bytes", "cursor", "done")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    READ_TS_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    SCANNED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    read_ts: int
+    block: bytes
+    rows: int
+    scanned_bytes: int
+    cursor: Cursor
+    done: bool
+    def __init__(self, group: _Optional[int] = ..., read_ts: _Optional[int] = ..., block: _Optional[bytes] = ..., rows: _Optional[int] = ..., scanned_bytes: _Optional[int] = ..., cursor: _Optional[_Union[Cursor, _Mapping]] = ..., done: _Optional[bool] = ...) -> None: ...
+
+class OwnedSpan(_message.Message):
+    __slots__ = ("start", "end", "generation")
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    start: bytes
+    end: bytes
+    generation: int
+    def __init__(self, start: _Optional[bytes] = ..., end: _Optional[bytes] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class RestoreBeginRequest(_message.Message):
+    __slots__ = ("group", "restore_id", "spans")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    RESTORE_ID_FIELD_NUMBER: _ClassVar[int]
+    SPANS_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    restore_id: bytes
+    spans: _containers.RepeatedCompositeFieldContainer[OwnedSpan]
+    def __init__(self, group: _Optional[int] = ..., restore_id: _Optional[bytes] = ..., spans: _Optional[_Iterable[_Union[OwnedSpan, _Mapping]]] = ...) -> None: ...
+
+class RestoreImportRequest(_message.Message):
+    __slots__ = ("group", "restore_id", "parts")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    RESTORE_ID_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    restore_id: bytes
+    parts: _containers.RepeatedCompositeFieldContainer[ImportPart]
+    def __init__(self, group: _Optional[int] = ..., restore_id: _Optional[bytes] = ..., parts: _Optional[_Iterable[_Union[ImportPart, _Mapping]]] = ...) -> None: ...
+
+class ImportPart(_message.Message):
+    __slots__ = ("seq", "offset", "last", "block")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    offset: int
+    last: bool
+    block: bytes
+    def __init__(self, seq: _Optional[int] = ..., offset: _Optional[int] = ..., last: _Optional[bool] = ..., block: _Optional[bytes] = ...) -> None: ...
+
+class RestoreSaveRoutesRequest(_message.Message):
+    __slots__ = ("restore_id", "expected_version", "version", "next_route_id", "routes")
+    RESTORE_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_VERSION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    NEXT_ROUTE_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
+    restore_id: bytes
+    expected_version: int
+    version: int
+    next_route_id: int
+    routes: _containers.RepeatedCompositeFieldContainer[_distribution_pb2.RouteDescriptor]
+    def __init__(self, restore_id: _Optional[bytes] = ..., expected_version: _Optional[int] = ..., version: _Optional[int] = ..., next_route_id: _Optional[int] = ..., routes: _Optional[_Iterable[_Union[_distribution_pb2.RouteDescriptor, _Mapping]]] = ...) -> None: ...
+
+class RestoreSaveRoutesResponse(_message.Message):
+    __slots__ = ("catalog_version",)
+    CATALOG_VERSION_FIELD_NUMBER: _ClassVar[int]
+    catalog_version: int
+    def __init__(self, catalog_version: _Optional[int] = ...) -> None: ...
+
+class RestoreEndRequest(_message.Message):
+    __slots__ = ("group", "restore_id")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    RESTORE_ID_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    restore_id: bytes
+    def __init__(self, group: _Optional[int] = ..., restore_id: _Optional[bytes] = ...) -> None: ...
+
+class RestoreStatusRequest(_message.Message):
+    __slots__ = ("group",)
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    def __init__(self, group: _Optional[int] = ...) -> None: ...
+
+class RestoreStatusResponse(_message.Message):
+    __slots__ = ("group", "restore_id", "restoring", "seq", "rows", "max_commit_ts", "offset")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    RESTORE_ID_FIELD_NUMBER: _ClassVar[int]
+    RESTORING_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    MAX_COMMIT_TS_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    restore_id: bytes
+    restoring: bool
+    seq: int
+    rows: int
+    max_commit_ts: int
+    offset: int
+    def __init__(self, group: _Optional[int] = ..., restore_id: _Optional[bytes] = ..., restoring: _Optional[bool] = ..., seq: _Optional[int] = ..., rows: _Optional[int] = ..., max_commit_ts: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...

@@ -1,4 +1,4 @@
-"""The Load and Node services: what this node carried, and how it is.
+"""The Load and Node services: what this node carried, how it is, and how routes were.
 
 Load windows come from the samplers of all nodes: a caller that asks one node gets the windows
 of every member, or an error that says which member does not answer. With `local_only` a node
@@ -12,9 +12,12 @@ import os
 from typing import TYPE_CHECKING
 
 from workbench._version import __version__
+from workbench.model.node import GotMany
 from workbench.node import wire
 from workbench.node.forwarding import Call, Metadata, Reply
 from workbench.node.proto import workbench_v1_pb2 as v1
+from workbench.replica.commands import CatalogListing, GetMany, ListCatalogAt
+from workbench.routing.rules import CATALOG_GROUP
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -31,7 +34,7 @@ class Observing:
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers of calls answered by one message, by full method name."""
-        return {wire.STATUS: self.status}
+        return {wire.STATUS: self.status, wire.CATALOG_AT: self.catalog_at}
 
     def stream_handlers(self) -> Mapping[str, StreamHandler]:
         """Return the handlers of calls answered by a stream, by full method name."""
@@ -67,6 +70,24 @@ class Observing:
             window_ms=config.window_ms,
         )
         return Reply(answer.SerializeToString())
+
+    async def catalog_at(self, call: Call) -> Reply:
+        """Return the route catalog as of a read_ts; 0 is now."""
+        if not self._desk.peers.leads(CATALOG_GROUP):
+            return await self._desk.peers.forward(call, CATALOG_GROUP, writes=False)
+        request = wire.parse(v1.CatalogAtRequest, call.data)
+        # Answered, nothing is written at or below its read_ts any more.
+        fence = await self._desk.runtime.read(CATALOG_GROUP, GetMany((), request.read_ts))
+        assert isinstance(fence, GotMany)
+        listing = await self._desk.runtime.read(CATALOG_GROUP, ListCatalogAt(fence.read_ts))
+        assert isinstance(listing, CatalogListing)
+        answer = v1.CatalogAtResponse(
+            read_ts=fence.read_ts,
+            catalog_version=listing.version,
+            routes=[wire.route_message(route) for route in listing.routes],
+        )
+        cluster_id = self._desk.config.cluster_id
+        return Reply(answer.SerializeToString(), ((wire.CLUSTER_KEY, cluster_id),))
 
     async def stream_windows(self, call: Call) -> AsyncIterator[Reply]:
         """Yield the closed windows of all members, or of this one, ascending by start."""
