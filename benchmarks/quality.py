@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from workbench.planner.atoms import Atoms, atoms_from_table
 from workbench.planner.partition import optimum, stops
-from workbench.planner.plan import Atoms, atoms_from_table
 from workbench.planner.policies import POLICIES, replayed_loads, whole
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ TRACES = ROOT.parent / "shared" / "data"
 ROUTES = (6, 12, 20, 24, 48)
 SEEDS = (1, 2, 3, 4, 5)
 SAMPLING = {"cockroachdb", "tikv"}
-OURS = "exact"
+OURS = "robust"
+EXACT = "exact"
 GREEDY = "greedy exact"
 W106_ACCESSES = 1_000_000
 # Aims of the design: against each rival, and against exact planning on raw counts.
@@ -186,7 +187,7 @@ def bold_least(values: Mapping[str, float]) -> str:
 
 def print_rivals(cells: Sequence[Cell]) -> None:
     """Print per rival in how many cells ours is lower, the ratio, and whether the aim is met."""
-    print("| against | exact lower | equal | exact higher | ratio exact / rival | aim |")
+    print("| against | robust lower | equal | robust higher | ratio robust / rival | aim |")
     print("|---|---|---|---|---|---|")
     for name in cells[0].heldout:
         if name == OURS:
@@ -195,7 +196,7 @@ def print_rivals(cells: Sequence[Cell]) -> None:
         lower = sum(ours < theirs for ours, theirs in pairs)
         equal = sum(ours == theirs for ours, theirs in pairs)
         ratio = geometric_mean(ours / theirs for ours, theirs in pairs)
-        if name == GREEDY:
+        if name in {GREEDY, EXACT}:
             aim, met = f"drift: ratio ≤ {DRIFT_MAX}", ratio <= DRIFT_MAX
         else:
             aim = f"≥ {WINS_MIN:.0%}, ratio ≤ {RATIO_MAX}"

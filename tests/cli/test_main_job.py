@@ -181,7 +181,7 @@ def test_plan_json_works_in_a_pipe(workbench: Callable[..., Any], tmp_path: Path
         text=True,
         check=True,
     )
-    assert json.loads(outcome.stdout)["schema"] == "workbench.plan/1"
+    assert json.loads(outcome.stdout)["schema"] == "workbench.plan/2"
     assert outcome.stderr == ""
 
 

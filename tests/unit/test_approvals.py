@@ -11,7 +11,7 @@ import pytest
 from tests.unit.test_plan import KEYS, T1, make
 from workbench.errors import InvalidInput, NotFound
 from workbench.model.keys import Span
-from workbench.model.plan import Backtest
+from workbench.model.plan_parts import Backtest
 from workbench.planner.approvals import ApprovalPolicy, broken_limits
 from workbench.session.policies import read_policy
 

@@ -12,7 +12,10 @@ def test_every_action_has_its_row_and_the_answer_comes_first() -> None:
     text = plan_markdown(plan)
     assert text.index("splits take the hottest route from") < text.index("| action |")
     for action in plan.actions:
-        assert f"| {action.action_id} | {action.route_id} | `{action.split_key.decode()}` |" in text
+        assert (
+            f"| {action.action_id} | {action.route_id} | stays | `{action.split_key.decode()}` |"
+            in text
+        )
     assert plan.content_hash in text
     assert "no merge and no undo" in text
 

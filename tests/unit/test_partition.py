@@ -15,9 +15,15 @@ from workbench.planner.partition import (
     cuts_needed,
     divisible_bound,
     optimum,
-    pareto,
     segments_of,
 )
+from workbench.planner.search import Rules
+from workbench.planner.search import pareto as front_of
+
+
+def pareto(segments: Segments, splits: int) -> list[tuple[int, int]]:
+    return front_of(Rules(segments, segments.prefix), splits)
+
 
 LOADS = st.lists(st.one_of(st.integers(0, 9), st.sampled_from([40, 1_000])), min_size=1, max_size=9)
 

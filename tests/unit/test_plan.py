@@ -175,7 +175,7 @@ def test_a_changed_document_is_refused(change: Callable[[dict[str, Any]], None])
     assert caught.value.code == "plan_hash_mismatch"
 
 
-@pytest.mark.parametrize("document", [[], {}, {"schema": "workbench.plan/2"}, "text", None])
+@pytest.mark.parametrize("document", [[], {}, {"schema": "workbench.plan/3"}, "text", None])
 def test_what_is_no_plan_is_refused(document: object) -> None:
     with pytest.raises(InvalidInput) as caught:
         plan_from_json(document, "plan.json")  # type: ignore[arg-type]

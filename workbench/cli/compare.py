@@ -39,8 +39,8 @@ BEST: Final = "*"
     default="all",
     show_default=True,
     metavar="NAME,...",
-    help="Which to compare: all, or some of exact, elastickv, cockroachdb, tikv, pd, median, "
-    "even-keys, none.",
+    help="Which to compare: all, or some of robust, exact, elastickv, cockroachdb, tikv, pd, "
+    "median, even-keys, none.",
 )
 @click.option(
     "--routes",
@@ -78,7 +78,7 @@ def compare(
     \b
     Examples:
       workbench compare --until 50%
-      workbench compare --until 50% --policies exact,median --routes 6,24 --json
+      workbench compare --until 50% --policies robust,median --routes 6,24 --json
     """
     from workbench.planner.policies import policies_named
     from workbench.session.cluster import open_cluster

@@ -8,9 +8,11 @@ import click
 
 from workbench.cli.common import catalog_option, emit, json_option, percent, span_json
 from workbench.model.keys import printable_key
+from workbench.model.plan import ActionKind
 from workbench.model.times import rfc3339
 
 if TYPE_CHECKING:
+    from workbench.model.plan import Action
     from workbench.session.explaining import Explanation
 
 
@@ -47,9 +49,12 @@ def _fields(answer: Explanation) -> dict[str, Any]:
     return {
         "plan_id": answer.plan.plan_id,
         "action": action.action_id,
+        "kind": action.kind.value,
         "route_id": action.route_id,
         **span_json(action.span),
         "split_key": action.split_key.hex(),
+        "target_group": action.target_group,
+        "bytes_moved": action.bytes_moved,
         "expected_version": action.expected_version,
         "reasons": list(action.reasons),
         "in_plan": {
@@ -68,13 +73,28 @@ def _fields(answer: Explanation) -> dict[str, Any]:
     }
 
 
+def _what(action: Action) -> str:
+    """Return what an action does."""
+    route = f"route {action.route_id} ({action.span})"
+    if action.kind is ActionKind.MOVE:
+        return f"move {route} to group {action.target_group}{_cost(action)}"
+    split = f"split {route} at {printable_key(action.split_key)}"
+    if action.kind is ActionKind.SPLIT:
+        return split
+    return f"{split}, right part to group {action.target_group}{_cost(action)}"
+
+
+def _cost(action: Action) -> str:
+    if action.bytes_moved is None:
+        return ": bytes not measured"
+    return f": {action.bytes_moved:,} bytes read and written in the time planned on"
+
+
 def _print(answer: Explanation) -> None:
     plan, action, found = answer.plan, answer.action, answer.recomputed
     evidence, total, unit = action.evidence, plan.total_load, plan.objective.name
     click.echo(f"{action.action_id} of plan {plan.plan_id}, cluster {plan.cluster}")
-    click.echo(
-        f"split route {action.route_id} ({action.span}) at {printable_key(action.split_key)}"
-    )
+    click.echo(_what(action))
     click.echo(f"expects catalog version {action.expected_version}")
     for reason in action.reasons:
         click.echo(f"  {reason}")

@@ -4,34 +4,41 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from workbench.cli.common import (
-    Fraction,
     catalog_option,
     cluster_option,
     json_option,
     percent,
     print_table,
     progress_bar,
-    splits_text,
     warn,
     window_options,
 )
+from workbench.cli.limits import limit_options, limits_of
 from workbench.cli.look import objective_of, objective_option, threshold_option, weight_option
 from workbench.model.keys import printable_key
-from workbench.model.plan import Limits, plan_to_json
+from workbench.model.plan import plan_to_json
 from workbench.model.times import rfc3339
 from workbench.planner.detect import Rule
-from workbench.planner.words import backtest_sentence, declined_by_reason, heavy_sentence
+from workbench.planner.words import (
+    actions_text,
+    certainty_sentences,
+    declined_by_reason,
+    heavy_sentence,
+    isolated_sentence,
+    placement_sentences,
+    robust_sentence,
+    target_text,
+)
 
 if TYPE_CHECKING:
     from workbench.model.plan import Declined, Plan
 
 EXIT_PROPOSALS: Final = 3
-SPLITS_MAX: Final = 100_000
 DECLINED_MAX: Final = 10
 HEAVY_MAX: Final = 3
 PARETO_SHOWN: Final = 12
@@ -49,23 +56,21 @@ FINER_TRACE: Final = (
 @click.command()
 @catalog_option
 @cluster_option
+@click.option(
+    "--target", metavar="URL", help="Collect from this cluster first, as node://HOST:PORT."
+)
 @window_options
 @objective_option
 @weight_option
 @click.option(
-    "--max-splits",
-    type=click.IntRange(0, SPLITS_MAX),
-    default=8,
+    "--policy",
+    type=click.Choice(["robust", "exact"]),
+    default="robust",
     show_default=True,
-    help="At most so many splits; fewer where they reach the same.",
+    help="robust plans against drift, on load shrunk towards all keys seen; exact fits the load "
+    "as recorded.",
 )
-@click.option(
-    "--min-gain",
-    type=Fraction(),
-    default=0.10,
-    show_default=True,
-    help="Propose nothing unless the hottest route falls by this fraction.",
-)
+@limit_options
 @click.option(
     "--backtest/--no-backtest",
     default=True,
@@ -100,14 +105,15 @@ FINER_TRACE: Final = (
 @click.pass_context
 def plan(
     ctx: click.Context,
+    /,
     catalog_url: str,
     cluster: str | None,
+    target: str | None,
     since: str | None,
     until: str | None,
     objective: str,
     write_weight: int,
-    max_splits: int,
-    min_gain: float,
+    policy: str,
     backtest: bool,
     only_hot: bool,
     threshold: float,
@@ -116,20 +122,24 @@ def plan(
     exit_code: bool,
     output_format: str,
     as_json: bool,
+    **limits: Any,
 ) -> int:
     """Propose splits that lower the hottest route's load the most, with evidence and a bound.
 
-    The plan is exact: no other choice of as many splits does better, and it carries the proof.
-    It is recorded in the catalog; nothing is executed. The same load gives the same plan.
-    There is no merge and no undo of a split.
+    No other choice of as many splits does better by what the policy minimises, and the plan
+    carries the proof; of robust it also says what exact would reach on the recorded load, and
+    how both fared in a back-test. With --groups it also proposes moves. It is recorded in the
+    catalog; nothing is executed. The same load gives the same plan. There is no merge and no
+    undo of a split.
 
     \b
     Examples:
       workbench plan --max-splits 6
+      workbench plan --policy exact --boundaries prefix:8 --forbid user/1..user/2
+      workbench plan --groups 1,2:2 --max-bytes-moved 1000000000
       workbench plan --until 50% --out plan.json
       workbench plan --exit-code --json | python -m json.tool
     """
-    from workbench.errors import InvalidArgument
     from workbench.query.load import Source
     from workbench.report.markdown import plan_markdown
     from workbench.session.cluster import open_cluster
@@ -138,12 +148,9 @@ def plan(
     from workbench.session.plans import plan_to_file, record_plan
     from workbench.session.wiring import open_catalog
 
-    if out is not None and out.suffix not in {".json", ".parquet"}:
-        raise InvalidArgument(
-            f"--out {str(out)!r} ends neither with .json nor with .parquet",
-            code="plan_format_unknown",
-            hint="name a .json or a .parquet file",
-        )
+    _check_out(out)
+    if target is not None:
+        cluster = _collect_first(target, catalog_url, cluster)
     catalog = open_catalog(catalog_url)
     view = open_cluster(catalog, cluster)
     start, end = view.window(since, until)
@@ -164,10 +171,11 @@ def plan(
             since=settled,
             until=end,
             objective=chosen,
-            limits=Limits(max_splits, min_gain, only_hot),
+            limits=limits_of(limits, view.snapshot, only_hot=only_hot),
             rule=Rule(threshold_per_minute=threshold),
             source=sources[evidence],
             backtest=backtest,
+            policy=policy,
         )
         if out is not None:
             plan_to_file(proposal, out)
@@ -191,6 +199,29 @@ def plan(
     return 0
 
 
+def _check_out(out: Path | None) -> None:
+    """Raise where the name of the file says no format."""
+    from workbench.errors import InvalidArgument
+
+    if out is not None and out.suffix not in {".json", ".parquet"}:
+        raise InvalidArgument(
+            f"--out {str(out)!r} ends neither with .json nor with .parquet",
+            code="plan_format_unknown",
+            hint="name a .json or a .parquet file",
+        )
+
+
+def _collect_first(target: str, catalog_url: str, cluster: str | None) -> str:
+    """Collect from a running cluster, and return the name under which it is kept."""
+    from workbench.session.collect_live import LiveOptions, collect_live
+
+    with progress_bar() as progress:
+        collected = collect_live(target, catalog_url, LiveOptions(cluster=cluster), progress)
+    for warning in collected.warnings:
+        warn(warning)
+    return collected.cluster
+
+
 def _plan_text(proposal: Plan) -> str:
     import json
 
@@ -208,11 +239,13 @@ def print_plan(proposal: Plan, *, live: bool = False) -> None:
     if not proposal.actions:
         click.echo(f"nothing to do: the hottest route carries {percent(proposal.max_share_before)}")
         _print_heavy(proposal, live=live)
+        for sentence in (*placement_sentences(proposal), *certainty_sentences(proposal)):
+            click.echo(sentence)
         _print_declined(proposal)
         return
     verb = "takes" if len(proposal.actions) == 1 else "take"
     click.echo(
-        f"{splits_text(len(proposal.actions))} {verb} the hottest route from "
+        f"{actions_text(proposal)} {verb} the hottest route from "
         f"{percent(proposal.max_share_before)} to {percent(proposal.max_share_after)} of the load"
     )
     total = proposal.total_load
@@ -220,6 +253,7 @@ def print_plan(proposal: Plan, *, live: bool = False) -> None:
         [
             action.action_id,
             str(action.route_id),
+            target_text(action),
             printable_key(action.split_key),
             percent(action.evidence.parent_load / total),
             percent(action.evidence.left_load / total),
@@ -228,11 +262,13 @@ def print_plan(proposal: Plan, *, live: bool = False) -> None:
         ]
         for action in proposal.actions
     ]
-    names = ("action", "route", "split key", "parent", "left", "right", "hottest after")
-    left = {"action", "split key"}
+    names = ("action", "route", "group", "split key", "parent", "left", "right", "hottest after")
+    left = {"action", "group", "split key"}
     columns = [(name, "left" if name in left else "right") for name in names]
     print_table(f"Actions, by share of {proposal.objective.name}", columns, rows)
     _print_bound(proposal, live=live)
+    for sentence in placement_sentences(proposal):
+        click.echo(sentence)
     _print_declined(proposal)
     click.echo("there is no merge and no undo of a split")
     click.echo(f"next: workbench approve {proposal.plan_id}")
@@ -251,9 +287,13 @@ def _print_bound(proposal: Plan, *, live: bool) -> None:
         f"the least that any {len(proposal.routes_after)} routes can reach, cut anywhere: "
         f"{percent(marks.optimum / total)}; the plan carries the proof of both"
     )
+    if proposal.robust is not None:
+        click.echo(robust_sentence(proposal))
+    for isolated in proposal.isolated:
+        click.echo(isolated_sentence(isolated, printable_key(isolated.key), total))
     _print_heavy(proposal, live=live)
-    if proposal.backtest is not None:
-        click.echo(backtest_sentence(proposal.backtest))
+    for sentence in certainty_sentences(proposal):
+        click.echo(sentence)
     source = "single keys" if proposal.atom_kind == "key" else "buckets"
     click.echo(f"evidence: {total:,} {proposal.objective.name} on {proposal.atoms:,} {source}")
 

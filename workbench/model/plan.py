@@ -7,6 +7,7 @@ Rules:
   so the same inputs give the same bytes on any machine.
 - An approval binds to `content_hash`; a document whose content does not give its hash is refused.
 - Actions are in order; each expects the catalog version that its predecessor leaves.
+- A document of version 1 keeps its form and its hash; it has none of the later parts.
 
 Loads are whole numbers in the unit of the objective, summed over the plan's time window.
 docs/formats/plan.md describes JSON and Parquet forms.
@@ -16,20 +17,41 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from workbench.errors import Corruption, InvalidInput
 from workbench.model.keys import Span
+from workbench.model.plan_parts import (
+    Backtest,
+    Boundaries,
+    Finding,
+    GroupWeight,
+    Isolated,
+    Placement,
+    Robust,
+    backtest_from_json,
+    backtest_to_json,
+    boundaries_from_json,
+    boundaries_to_json,
+    placement_from_json,
+    placement_to_json,
+    robust_from_json,
+    robust_to_json,
+    span_from_json,
+    span_to_json,
+)
 from workbench.model.times import parse_time, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-PLAN_SCHEMA: Final = "workbench.plan/1"
+PLAN_SCHEMA: Final = "workbench.plan/2"
+# Read for ever, and kept as it is: its bytes are what was approved.
+PLAN_SCHEMA_1: Final = "workbench.plan/1"
 PLAN_ID_DIGITS: Final = 16
 
 
@@ -90,11 +112,12 @@ class Action:
         kind: What the step does.
         route_id: The route it acts on, as numbered when the step's turn comes.
         span: That route's span, by which an executor finds it where ids went another way.
-        split_key: First key of the right child; inside the span, not its start.
+        split_key: First key of the right child: inside the span, not its start. Of a move it is
+            the span's start: the whole route is the right child.
         target_group: Group of the right child; None where it stays with its parent's.
         expected_version: Catalog version that the step must find; it leaves the next one.
-        rows_moved: Rows that change group.
-        bytes_moved: Bytes that change group.
+        rows_moved: Rows that change group; None where not known.
+        bytes_moved: Bytes that change group; None where not measured.
         reasons: Sentences for a human.
         evidence: The numbers.
     """
@@ -106,10 +129,17 @@ class Action:
     split_key: bytes
     target_group: int | None
     expected_version: int
-    rows_moved: int
-    bytes_moved: int
+    rows_moved: int | None
+    bytes_moved: int | None
     reasons: tuple[str, ...]
     evidence: Evidence
+
+    @property
+    def children(self) -> tuple[Span, ...]:
+        """The spans that it makes of its route's, ascending; of a move there is only one."""
+        if self.split_key == self.span.start:
+            return (self.span,)
+        return Span(self.span.start, self.split_key), Span(self.split_key, self.span.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,35 +202,24 @@ class Limits:
         only_hot: Only routes that detection calls hot may be split.
         fixed_routes: Positions (from 0, ascending by start) of the routes that must not be
             split: not hot under `only_hot`, or not ACTIVE.
+        max_routes: At most so many routes after the plan; None for no limit.
+        min_span_load: No route that a split makes may carry less.
+        forbidden: Spans in which no split key may lie.
+        boundaries: The only keys at which a route may be cut; None where every key will do.
+        groups: Where routes may be placed; empty where they all stay.
+        max_bytes_moved: At most so many bytes change group; None for no limit.
     """
 
     max_splits: int
     min_gain: float
     only_hot: bool = False
     fixed_routes: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Backtest:
-    """The same planning on the first part of the window, replayed on the rest of it.
-
-    How far load like this can be forecast. The plan itself saw all of the window.
-
-    Attributes:
-        split_at: Where the window was cut.
-        splits: How many splits the first part asked for.
-        max_share_without: Heaviest route's share of the rest on the routes as they are.
-        max_share_forecast: What the first part promised.
-        max_share_came: What the rest brought.
-        drift: Share of the rest that came on other routes than forecast.
-    """
-
-    split_at: datetime
-    splits: int
-    max_share_without: float
-    max_share_forecast: float
-    max_share_came: float
-    drift: float
+    max_routes: int | None = None
+    min_span_load: int = 0
+    forbidden: tuple[Span, ...] = ()
+    boundaries: Boundaries | None = None
+    groups: tuple[GroupWeight, ...] = ()
+    max_bytes_moved: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +268,13 @@ class Plan:
             first.
         certificate: Proof of `bottleneck.after`, `optimum`, checked by `planner.verifier`.
         evidence: How to compute the loads anew.
+        schema: Version of the document.
+        threshold_per_minute: Rate from which on a route counts as hot; None where none is known.
+        robust: What planning against drift did; None for another policy.
+        backtest_exact: The back-test of `exact` planning beside a robust plan's own.
+        isolated: Hot keys that get a route of their own.
+        placement: Where the routes go; None where they were not to be placed.
+        findings: What the sum over the window does not tell.
     """
 
     cluster: str
@@ -273,6 +299,13 @@ class Plan:
     unsplittable: tuple[HeavyAtom, ...]
     certificate: Mapping[str, Any]
     evidence: EvidenceQuery
+    schema: str = PLAN_SCHEMA
+    threshold_per_minute: float | None = None
+    robust: Robust | None = None
+    backtest_exact: Backtest | None = None
+    isolated: tuple[Isolated, ...] = ()
+    placement: Placement | None = None
+    findings: tuple[Finding, ...] = ()
 
     @cached_property
     def content_hash(self) -> str:
@@ -305,8 +338,8 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
 def plan_content(plan: Plan) -> dict[str, Any]:
     """Return what the content hash covers, as JSON values."""
     marks = plan.bottleneck
-    return {
-        "schema": PLAN_SCHEMA,
+    content: dict[str, Any] = {
+        "schema": plan.schema,
         "cluster": plan.cluster,
         "catalog_version": plan.catalog_version,
         "objective": plan.objective.name,
@@ -336,7 +369,7 @@ def plan_content(plan: Plan) -> dict[str, Any]:
         "forecast": {
             "max_share_before": plan.max_share_before,
             "max_share_after": plan.max_share_after,
-            "backtest": _backtest_to_json(plan.backtest),
+            "backtest": backtest_to_json(plan.backtest),
         },
         "pareto": [
             {"splits": splits, "bottleneck": bottleneck} for splits, bottleneck in plan.pareto
@@ -354,6 +387,36 @@ def plan_content(plan: Plan) -> dict[str, Any]:
             "sql": plan.evidence.sql,
         },
     }
+    if plan.schema != PLAN_SCHEMA_1:
+        _add_later_parts(content, plan)
+    return content
+
+
+def _add_later_parts(content: dict[str, Any], plan: Plan) -> None:
+    """Add what a document of version 1 does not have."""
+    limits = plan.limits
+    content["limits"] |= {
+        "max_routes": limits.max_routes,
+        "min_span_load": limits.min_span_load,
+        "forbidden": [span_to_json(span) for span in limits.forbidden],
+        "boundaries": boundaries_to_json(limits.boundaries),
+        "groups": [{"group": each.group, "weight": each.weight} for each in limits.groups],
+        "max_bytes_moved": limits.max_bytes_moved,
+    }
+    content["forecast"]["backtest_exact"] = backtest_to_json(plan.backtest_exact)
+    content |= {
+        "threshold_per_minute": plan.threshold_per_minute,
+        "robust": robust_to_json(plan.robust),
+        "isolated": [
+            {"key": each.key.hex(), "load": each.load, "route_load": each.route_load}
+            for each in plan.isolated
+        ],
+        "placement": placement_to_json(plan.placement),
+        "findings": [
+            {"kind": each.kind, "text": each.text, "windows": list(each.windows)}
+            for each in plan.findings
+        ],
+    }
 
 
 def plan_from_json(document: Mapping[str, Any], where: str) -> Plan:
@@ -363,7 +426,8 @@ def plan_from_json(document: Mapping[str, Any], where: str) -> Plan:
         InvalidInput: the document is no plan, or of another version.
         Corruption: its content does not give the hash it carries.
     """
-    if not isinstance(document, dict) or document.get("schema") != PLAN_SCHEMA:
+    known = (PLAN_SCHEMA, PLAN_SCHEMA_1)
+    if not isinstance(document, dict) or document.get("schema") not in known:
         found = document.get("schema") if isinstance(document, dict) else type(document).__name__
         raise InvalidInput(
             f"{where} is not a plan of schema {PLAN_SCHEMA!r}: it says {found!r}",
@@ -387,7 +451,8 @@ def plan_from_json(document: Mapping[str, Any], where: str) -> Plan:
             hint="the plan was changed after it was made; make it anew with `workbench plan`",
         )
     try:
-        return _from_content(content)
+        plan = _from_content(content)
+        return plan if plan.schema == PLAN_SCHEMA_1 else _with_later_parts(plan, content)
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInput(
             f"{where} is a plan with a missing or wrong field: {error!r}",
@@ -427,7 +492,7 @@ def _from_content(content: Mapping[str, Any]) -> Plan:
         ),
         max_share_before=forecast["max_share_before"],
         max_share_after=forecast["max_share_after"],
-        backtest=_backtest_from_json(forecast["backtest"]),
+        backtest=backtest_from_json(forecast["backtest"]),
         pareto=tuple((each["splits"], each["bottleneck"]) for each in content["pareto"]),
         actions=tuple(_action_from_json(each) for each in content["actions"]),
         routes_before=tuple(_route_from_json(each) for each in content["routes_before"]),
@@ -443,43 +508,45 @@ def _from_content(content: Mapping[str, Any]) -> Plan:
             parameters=evidence["parameters"],
             sql=evidence["sql"],
         ),
+        schema=content["schema"],
     )
 
 
-def _backtest_to_json(backtest: Backtest | None) -> dict[str, Any] | None:
-    if backtest is None:
-        return None
-    return {
-        "split_at": rfc3339(backtest.split_at),
-        "splits": backtest.splits,
-        "max_share_without": backtest.max_share_without,
-        "max_share_forecast": backtest.max_share_forecast,
-        "max_share_came": backtest.max_share_came,
-        "drift": backtest.drift,
-    }
-
-
-def _backtest_from_json(value: Mapping[str, Any] | None) -> Backtest | None:
-    if value is None:
-        return None
-    return Backtest(**{**value, "split_at": parse_time(value["split_at"])})
-
-
-def _span_to_json(span: Span) -> dict[str, Any]:
-    return {"start": span.start.hex(), "end": None if span.end is None else span.end.hex()}
-
-
-def _span_from_json(value: Mapping[str, Any]) -> Span:
-    end = value["end"]
-    return Span(bytes.fromhex(value["start"]), None if end is None else bytes.fromhex(end))
+def _with_later_parts(plan: Plan, content: Mapping[str, Any]) -> Plan:
+    """Return the plan with what a document of version 1 does not have."""
+    limits = content["limits"]
+    return replace(
+        plan,
+        limits=replace(
+            plan.limits,
+            max_routes=limits["max_routes"],
+            min_span_load=limits["min_span_load"],
+            forbidden=tuple(span_from_json(span) for span in limits["forbidden"]),
+            boundaries=boundaries_from_json(limits["boundaries"]),
+            groups=tuple(GroupWeight(**each) for each in limits["groups"]),
+            max_bytes_moved=limits["max_bytes_moved"],
+        ),
+        threshold_per_minute=content["threshold_per_minute"],
+        robust=robust_from_json(content["robust"]),
+        backtest_exact=backtest_from_json(content["forecast"]["backtest_exact"]),
+        isolated=tuple(
+            Isolated(bytes.fromhex(each["key"]), each["load"], each["route_load"])
+            for each in content["isolated"]
+        ),
+        placement=placement_from_json(content["placement"]),
+        findings=tuple(
+            Finding(each["kind"], each["text"], tuple(each["windows"]))
+            for each in content["findings"]
+        ),
+    )
 
 
 def _route_to_json(route: RouteLoad) -> dict[str, Any]:
-    return {**_span_to_json(route.span), "group": route.group, "load": route.load}
+    return {**span_to_json(route.span), "group": route.group, "load": route.load}
 
 
 def _route_from_json(value: Mapping[str, Any]) -> RouteLoad:
-    return RouteLoad(_span_from_json(value), value["group"], value["load"])
+    return RouteLoad(span_from_json(value), value["group"], value["load"])
 
 
 def _action_to_json(action: Action) -> dict[str, Any]:
@@ -488,7 +555,7 @@ def _action_to_json(action: Action) -> dict[str, Any]:
         "id": action.action_id,
         "kind": action.kind.value,
         "route_id": action.route_id,
-        **_span_to_json(action.span),
+        **span_to_json(action.span),
         "split_key": action.split_key.hex(),
         "target_group": action.target_group,
         "expected_version": action.expected_version,
@@ -511,7 +578,7 @@ def _action_from_json(value: Mapping[str, Any]) -> Action:
         action_id=value["id"],
         kind=ActionKind(value["kind"]),
         route_id=value["route_id"],
-        span=_span_from_json(value),
+        span=span_from_json(value),
         split_key=bytes.fromhex(value["split_key"]),
         target_group=value["target_group"],
         expected_version=value["expected_version"],

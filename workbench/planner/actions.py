@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from workbench.model.keys import Span
@@ -58,6 +59,7 @@ def sequence_actions(
     heapify(waiting)
     actions: list[Action] = []
     bottleneck = max(segments.loads)
+    least = _heaviest_after(segments, chosen)
     new_id = next_route_id(snapshot.routes)
     while waiting:
         parent = heappop(waiting)[2]
@@ -72,7 +74,8 @@ def sequence_actions(
         evidence = Evidence(parent.load, left.load, right.load, bottleneck, after)
         version = snapshot.catalog_version + len(actions)
         name = f"split-{len(actions) + 1:03d}"
-        actions.append(_split(name, parent, right.span.start, evidence, version, segments.total))
+        said = _reasons(parent.route_id, evidence, least, segments.total)
+        actions.append(_split(name, parent, right.span.start, evidence, version, said))
         bottleneck = after
     done.sort(key=lambda piece: piece.span.start)
     return tuple(actions), tuple(RouteLoad(p.span, p.group, p.load) for p in done)
@@ -117,20 +120,42 @@ def _halves(
     )
 
 
-def _split(  # noqa: PLR0913, PLR0917 - one call; all of it goes into one value
-    name: str, parent: _Piece, split_key: bytes, evidence: Evidence, version: int, total: int
-) -> Action:
-    relief = evidence.bottleneck_before - evidence.bottleneck_after
+def _heaviest_after(segments: Segments, chosen: Sequence[int]) -> int:
+    """Return the load of the heaviest route after all cuts."""
+    edges = sorted([*segments.bounds, *chosen])
+    return max(segments.prefix[high] - segments.prefix[low] for low, high in pairwise(edges))
+
+
+def _reasons(route_id: int, evidence: Evidence, least: int, total: int) -> tuple[str, str]:
+    """Return what a split parts, and what that does for the hottest route.
+
+    Args:
+        route_id: The route that is split.
+        evidence: Its numbers.
+        least: The hottest route after the whole plan.
+        total: All of the load.
+    """
     shares = (
-        f"route {parent.route_id} carries {share_text(evidence.parent_load, total)} of the load; "
+        f"route {route_id} carries {share_text(evidence.parent_load, total)} of the load; "
         f"its children carry {share_text(evidence.left_load, total)} and "
         f"{share_text(evidence.right_load, total)}"
     )
-    effect = (
-        f"the hottest route falls by {share_text(relief, total)} of the load"
-        if relief
-        else "lowers the hottest route together with the splits that follow"
-    )
+    relief = evidence.bottleneck_before - evidence.bottleneck_after
+    if relief:
+        return shares, f"the hottest route falls by {share_text(relief, total)} of the load"
+    if evidence.bottleneck_before > least:
+        return shares, "lowers the hottest route together with the splits that follow"
+    return shares, "lowers a route that drift could make the hottest; the hottest stays as it is"
+
+
+def _split(  # noqa: PLR0913, PLR0917 - one call; all of it goes into one value
+    name: str,
+    parent: _Piece,
+    split_key: bytes,
+    evidence: Evidence,
+    version: int,
+    reasons: tuple[str, ...],
+) -> Action:
     return Action(
         action_id=name,
         kind=ActionKind.SPLIT,
@@ -141,6 +166,6 @@ def _split(  # noqa: PLR0913, PLR0917 - one call; all of it goes into one value
         expected_version=version,
         rows_moved=0,
         bytes_moved=0,
-        reasons=(shares, effect),
+        reasons=reasons,
         evidence=evidence,
     )

@@ -10,13 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from workbench.model.plan import ActionKind
 from workbench.planner.replay import FORECAST_SLACK
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from workbench.model.keys import Span
-    from workbench.model.plan import Backtest, Plan
+    from workbench.model.plan import Plan
+    from workbench.model.plan_parts import Backtest
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +56,20 @@ def broken_limits(plan: Plan, policy: ApprovalPolicy, now: datetime) -> list[str
 
 def _size(plan: Plan, policy: ApprovalPolicy) -> list[str]:
     broken = []
-    splits = len(plan.actions)
-    moved = sum(action.bytes_moved for action in plan.actions)
+    splits = sum(action.kind is not ActionKind.MOVE for action in plan.actions)
+    known = [each.bytes_moved for each in plan.actions if each.bytes_moved is not None]
+    moved = sum(known)
     if policy.max_splits is not None and splits > policy.max_splits:
         broken.append(f"it has {splits} splits, {policy.max_splits} are allowed")
+    if policy.max_bytes_moved is not None and len(known) < len(plan.actions):
+        broken.append("it moves routes whose bytes were not measured, and a limit on bytes is set")
     if policy.max_bytes_moved is not None and moved > policy.max_bytes_moved:
         broken.append(f"it moves {moved} bytes, {policy.max_bytes_moved} are allowed")
     broken += [
         f"{action.action_id} cuts inside the forbidden span {span}"
         for action in plan.actions
         for span in policy.forbidden
-        if action.split_key in span
+        if action.kind is not ActionKind.MOVE and action.split_key in span
     ]
     return broken
 

@@ -1,20 +1,25 @@
 """The proof that a plan's numbers are right, in a form that others can check.
 
-A certificate claims two optima, each with cuts that reach it and a witness that nothing lower
-can be reached:
+A certificate claims optima, each with cuts that reach it and a witness that nothing lower can be
+reached. All are about blocks: atoms that no permitted cut parts (`blocks`).
 
-    incremental   existing boundaries kept, at most `splits` cuts: the plan's own bottleneck
-    optimum       the same number of routes, cut anywhere: what the plan is measured against
+    incremental   recorded load, existing boundaries and isolated keys kept: of an exact plan the
+                  least that all splits reach, of a robust one the least for as many as it makes
+    optimum       recorded load, the same number of routes, cut wherever the limits permit:
+                  what the plan is measured against
+    robust        shrunk load, as `incremental` with all splits: what a robust plan minimises
 
 Witnesses that a limit of `bottleneck - 1` fails:
 
     none      the bottleneck is 0
     average   routes · (bottleneck - 1) < total
-    atom      the atom `index` alone is heavier
+    atom      the block `index` alone is heavier
     fixed     the segment `index` must not be cut and is heavier
-    stops     in each listed segment, the atoms from one stop up to and with the next are
+    stops     in each listed segment, the blocks from one stop up to and with the next are
               heavier than the limit, so each stop forces a cut at or before it; together they
               force more cuts than there are
+    search    where no route may be lighter than `min_span_load` there is no short witness: the
+              verifier searches by itself
 
 `verifier` checks all of it and shares no code with this module. Format: docs/formats/plan.md.
 """
@@ -26,34 +31,51 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from workbench.planner.partition import Segments, cuts, floor_of, optimum, stops
+from workbench.planner.search import Rules, least_limit, places
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-CERTIFICATE_SCHEMA: Final = "workbench.certificate/1"
+    from workbench.planner.atoms import Atoms
+    from workbench.planner.blocks import Blocks
+    from workbench.planner.decide import Decision
+
+CERTIFICATE_SCHEMA: Final = "workbench.certificate/2"
 
 
 def certificate(
-    segments: Segments, keys: Sequence[bytes], splits: int, splits_used: int
+    atoms: Atoms, blocks: Blocks, decision: Decision, routes_after: int
 ) -> dict[str, Any]:
     """Return the proof as JSON values.
 
     Args:
-        segments: The atoms by route.
-        keys: First key of each atom.
-        splits: How many the planner was allowed.
-        splits_used: How many it proposes; the optimum is for as many routes as that leaves.
+        atoms: The load.
+        blocks: The same by block.
+        decision: What was chosen, and from what.
+        routes_after: The optimum is for as many routes.
     """
-    loads = [high - low for low, high in pairwise(segments.prefix)]
-    whole = Segments(segments.prefix, (0, len(loads)))
-    free_cuts = len(segments.bounds) - 2 + splits_used
+    recorded, prefix = decision.recorded, blocks.segments.prefix
+    least = decision.least
+    whole = Rules(Segments(prefix, (0, len(blocks.keys))), prefix)
+    incremental = _claim(Rules(recorded, prefix, least), decision.compared)
+    robust = None
+    if decision.choice is not None and decision.weights is not None:
+        choice = decision.choice
+        robust = {
+            **_claim(Rules(decision.weights, prefix, least), decision.splits),
+            "fewest": choice.fewest,
+            "shared_fewest": choice.shared_fewest,
+            "shared_all": choice.shared_all,
+        }
     return {
         "schema": CERTIFICATE_SCHEMA,
-        "atoms": len(loads),
-        "atoms_sha256": atoms_sha256(keys, loads),
-        "total": segments.total,
-        "incremental": {**_claim(segments, splits), "fixed": sorted(segments.fixed)},
-        "optimum": _claim(whole, free_cuts),
+        "atoms": len(atoms.keys),
+        "atoms_sha256": atoms_sha256(atoms.keys, atoms.loads),
+        "total": recorded.total,
+        "blocks": len(blocks.keys),
+        "incremental": {**incremental, "fixed": sorted(recorded.fixed)},
+        "optimum": _claim(whole, routes_after - 1),
+        "robust": robust,
     }
 
 
@@ -65,14 +87,17 @@ def atoms_sha256(keys: Iterable[bytes], loads: Iterable[int]) -> str:
     return digest.hexdigest()
 
 
-def _claim(segments: Segments, splits: int) -> dict[str, Any]:
-    bottleneck = optimum(segments, splits)
-    return {
-        "splits": splits,
-        "bottleneck": bottleneck,
-        "cuts": cuts(segments, bottleneck),
-        "witness": _witness(segments, splits, bottleneck),
-    }
+def _claim(rules: Rules, splits: int) -> dict[str, Any]:
+    segments = rules.segments
+    if rules.plain:
+        bottleneck = optimum(segments, splits)
+        reached = cuts(segments, bottleneck)
+        witness = _witness(segments, splits, bottleneck)
+    else:
+        bottleneck = least_limit(rules, splits)
+        reached = places(rules, bottleneck)
+        witness = {"kind": "search"}
+    return {"splits": splits, "bottleneck": bottleneck, "cuts": reached, "witness": witness}
 
 
 def _witness(segments: Segments, splits: int, bottleneck: int) -> dict[str, Any]:

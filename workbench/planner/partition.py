@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TOTAL_MAX: Final = 2**62
-# Up to here every number of splits gets its point on the Pareto front; beyond, doublings do.
-PARETO_DENSE_MAX: Final = 32
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,17 @@ class Segments:
     def loads(self) -> tuple[int, ...]:
         """Load of each segment."""
         return tuple(self.prefix[high] - self.prefix[low] for low, high in pairwise(self.bounds))
+
+    @property
+    def heaviest(self) -> int:
+        """Load of the heaviest segment."""
+        return self.loads[self.heaviest_first[0]]
+
+    @cached_property
+    def heaviest_first(self) -> tuple[int, ...]:
+        """Indices of the segments, heaviest first; of equal ones the lowest first."""
+        loads = self.loads
+        return tuple(sorted(range(len(loads)), key=lambda index: (-loads[index], index)))
 
     @cached_property
     def heaviest_atom(self) -> int:
@@ -115,9 +124,9 @@ def stops(segments: Segments, index: int, limit: int) -> list[int] | None:
 def cuts_needed(segments: Segments, limit: int, budget: int) -> int | None:
     """Return how many cuts bring every route to `limit` or below; None where > `budget`."""
     needed = 0
-    for index, load in enumerate(segments.loads):
-        if load <= limit:
-            continue
+    for index in segments.heaviest_first:
+        if segments.loads[index] <= limit:
+            break
         forced = None if index in segments.fixed else stops(segments, index, limit)
         if forced is None:
             return None
@@ -165,11 +174,11 @@ def cuts(segments: Segments, limit: int) -> list[int]:
             continue
         forced = stops(segments, index, limit)
         assert forced is not None
-        chosen += _even_cuts(segments, index, limit, len(forced))
+        chosen += even_cuts(segments, index, limit, len(forced))
     return chosen
 
 
-def _even_cuts(segments: Segments, index: int, limit: int, number: int) -> list[int]:
+def even_cuts(segments: Segments, index: int, limit: int, number: int) -> list[int]:
     """Return `number` cuts of a segment that keep every piece at or below `limit`."""
     prefix = segments.prefix
     low, high = segments.bounds[index], segments.bounds[index + 1]
@@ -202,24 +211,6 @@ def _earliest_cuts(segments: Segments, index: int, limit: int, number: int) -> l
 def _first_at_least(prefix: Sequence[int], value: int, low: int, high: int) -> int:
     """Return the smallest index in [low, high] whose prefix is at least `value`."""
     return bisect_right(prefix, value - 1, low, high)
-
-
-def pareto(segments: Segments, splits: int) -> list[tuple[int, int]]:
-    """Return (splits, bottleneck) for each number of splits that lowers the bottleneck.
-
-    Every number up to PARETO_DENSE_MAX is tried, beyond that its doublings and `splits`.
-    """
-    tried = {*range(min(splits, PARETO_DENSE_MAX) + 1), splits}
-    step = PARETO_DENSE_MAX * 2
-    while step < splits:
-        tried.add(step)
-        step *= 2
-    front: list[tuple[int, int]] = []
-    for number in sorted(tried):
-        bottleneck = optimum(segments, number)
-        if not front or bottleneck < front[-1][1]:
-            front.append((number, bottleneck))
-    return front
 
 
 def divisible_bound(loads: Sequence[int], splits: int) -> int:

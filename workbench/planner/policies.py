@@ -3,9 +3,10 @@
     load ──▶ Policy.cut ──▶ cuts ──▶ load per route, on the load planned on
                                  └──▶ load per route, on load that came later  (replay)
 
-`exact` is ours. The others are re-implementations of published rules (`finders`, docs/policies.md)
-and differ only in where they cut the hottest route. What a policy is worth shows on load that it
-has not seen; how near it comes to the optimum of the load that it has seen does not tell.
+`robust` and `exact` are ours. The others are re-implementations of published rules (`finders`,
+docs/policies.md) and differ only in where they cut the hottest route. What a policy is worth
+shows on load that it has not seen; how near it comes to the optimum of the load that it has seen
+does not tell.
 
 A policy is a pure function of its arguments. Cuts are indices of atoms *before* which to cut,
 ascending, distinct, never 0 nor behind the last atom: no route is empty. A policy may make fewer
@@ -27,16 +28,19 @@ from workbench.model.keys import Span
 from workbench.planner import finders
 from workbench.planner.partition import cuts, optimum, segments_of
 from workbench.planner.replay import replay
+from workbench.planner.robust import choose, shrunk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
+    from workbench.planner.atoms import Atoms
     from workbench.planner.partition import Segments
-    from workbench.planner.plan import Atoms
 
 ALL: Final = "all"
+# By which fraction further splits must pay; the default of `workbench plan --min-gain`.
+MIN_GAIN: Final = 0.10
 # Longer than any trace: a comparison asks for totals, not for a series.
 _WINDOW_MS: Final = 366 * 24 * 3_600_000
 
@@ -68,6 +72,20 @@ class Exact:
         """Return the cuts of `partition`."""
         segments = whole(atoms)
         return cuts(segments, optimum(segments, routes - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Robust:
+    """Ours, against drift: the least bottleneck of shrunk load (docs/adr/0012)."""
+
+    name: str = "robust"
+
+    def cut(self, atoms: Atoms, routes: int, seed: int) -> list[int]:
+        """Return the cuts of `robust`, with the default gain."""
+        recorded = whole(atoms)
+        weights = shrunk(recorded, [1 if load else 0 for load in atoms.loads])
+        choice = choose(weights, recorded.prefix, routes - 1, 0, MIN_GAIN)
+        return list(choice.cuts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +156,7 @@ POLICIES: Final[Mapping[str, Policy]] = MappingProxyType(
     {
         policy.name: policy
         for policy in (
+            Robust(),
             Exact(),
             Splitting("elastickv", finders.elastickv_cut),
             Splitting("cockroachdb", finders.cockroachdb_cut),

@@ -2,38 +2,68 @@
 
 It reads the plan document as JSON values and the atoms as the evidence query gives them, and
 believes nothing else: route loads, cuts, optima and bounds are computed anew in plain integers.
+`verifier_blocks` reads the limits and probes, `verifier_groups` checks where the routes go.
 
     verify(document, atoms) ──▶ [] or the claims that are false, as sentences
 
 What it proves, once it finds nothing:
 1. every action splits a route that exists then, inside its span, in a chain of versions;
 2. the routes after the plan carry the loads that the plan says;
-3. with the boundaries that exist and `splits` cuts, no cut has a smaller bottleneck than the plan;
-4. `optimum` is the least bottleneck of any cut into as many routes as the plan leaves.
+3. with the boundaries that exist and `splits` cuts, no cut that the limits permit has a smaller
+   bottleneck than an exact plan, nor by shrunk load than a robust one, whose price is right;
+4. `optimum` is the least bottleneck of any permitted cut into as many routes as the plan leaves;
+5. every split keeps the limits, isolated keys are hot by themselves, every point of the fronts is
+   least, groups carry what the plan says, and no placement is better where the plan says so.
+
+A document of version 1 has no limits on keys, no shrunk load and no groups.
 """
 
 from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left, bisect_right, insort
+from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from workbench.planner.verifier_blocks import (
+    Ground,
+    KeyLimits,
+    block_firsts,
+    finest,
+    shrunk_sums,
+)
+from workbench.planner.verifier_groups import GroupCheck
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+SCHEMA_1: Final = "workbench.plan/1"
+NO_LIMITS: Final[dict[str, Any]] = {
+    "forbidden": [],
+    "boundaries": None,
+    "max_routes": None,
+    "min_span_load": 0,
+}
 
-def verify(document: Mapping[str, Any], keys: Sequence[bytes], loads: Sequence[int]) -> list[str]:
+
+def verify(
+    document: Mapping[str, Any],
+    keys: Sequence[bytes],
+    loads: Sequence[int],
+    sizes: Sequence[tuple[bytes, int]] | None = None,
+) -> list[str]:
     """Return the false claims of a plan document as sentences; empty where it holds.
 
     Args:
         document: The plan as JSON values.
         keys: First key of each atom, ascending.
         loads: Load of each atom, whole numbers.
+        sizes: First key and bytes of each atom, where the plan's moves are counted in bytes.
     """
     try:
-        return _Check(document, keys, loads).run()
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        return _Check(document, keys, loads, sizes).run()
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
         return [f"the document is malformed: {error!r}"]
 
 
@@ -41,9 +71,17 @@ class _Check:
     """One run of the verifier; `false` collects the claims that do not hold."""
 
     def __init__(
-        self, document: Mapping[str, Any], keys: Sequence[bytes], loads: Sequence[int]
+        self,
+        document: Mapping[str, Any],
+        keys: Sequence[bytes],
+        loads: Sequence[int],
+        sizes: Sequence[tuple[bytes, int]] | None,
     ) -> None:
         self.document = document
+        self.sizes = sizes
+        self.is_later = document["schema"] != SCHEMA_1
+        self.limits = dict(document["limits"]) if self.is_later else NO_LIMITS | document["limits"]
+        self.key_limits = KeyLimits(self.limits)
         self.proof = document["certificate"]
         self.starts = [bytes.fromhex(route["start"]) for route in document["routes_before"]]
         self.ends = [
@@ -68,12 +106,13 @@ class _Check:
             return self.false  # a proof about other atoms proves nothing
         before = self._routes("routes_before")
         after = self._routes("routes_after")
+        self._blocks(before)
         self._actions(before, after)
         self._marks(before, after)
-        fixed = self.proof["incremental"]["fixed"]
-        self.expect("incremental.fixed", fixed, self.document["limits"]["fixed_routes"])
-        self._claim("incremental", self._bounds(before), [int(index) for index in fixed])
-        self._claim("optimum", [0, len(self.loads)], [])
+        self._proofs(before, after)
+        if self.is_later:
+            self._fronts(before)
+            GroupCheck(self.document, self._load, self.sizes, self.expect).run()
         return self.false
 
     def expect(self, claim: str, stated: object, found: object) -> None:
@@ -100,6 +139,152 @@ class _Check:
         self.expect("total_load", self.document["total_load"], self.sums[-1])
         if any(a >= b for a, b in pairwise(self.keys)):
             self.false.append("the atoms are not in ascending order")
+
+    def _blocks(self, before: list[tuple[bytes, bytes | None]]) -> None:
+        """Part the atoms where the limits permit, and find the cuts of isolated keys."""
+        ranges = [self._atom_range(span) for span in before]
+        kind = self.document["atom_kind"]
+        self.firsts = block_firsts(self.keys, kind, ranges, self.key_limits)
+        self.block_sums = [*(self.sums[first] for first in self.firsts), self.sums[-1]]
+        self.bounds = [0, *(bisect_left(self.firsts, high) for _, high in ranges)]
+        self.isolating: list[int] = []
+        if self.is_later:
+            self.expect("blocks", self.proof["blocks"], len(self.firsts))
+            for isolated in self.document["isolated"]:
+                self._isolated(isolated, ranges)
+        self.segments = sorted([*self.bounds, *self.isolating])
+        self.fixed = []
+        for route in self.document["limits"]["fixed_routes"]:
+            low, high = self.bounds[route], self.bounds[route + 1]
+            if any(low < cut < high for cut in self.isolating):
+                self.false.append(f"a key of the fixed route {route} is isolated")
+            self.fixed.append(route + sum(cut < low for cut in self.isolating))
+
+    def _isolated(self, isolated: Mapping[str, Any], ranges: list[tuple[int, int]]) -> None:
+        """Check that a key is hot by itself and alone on its route, and note the cuts."""
+        key = bytes.fromhex(isolated["key"])
+        name, atom = f"isolated {isolated['key']}", bisect_left(self.keys, key)
+        low, high = next((pair for pair in ranges if pair[0] <= atom < pair[1]), (0, 0))
+        if atom >= len(self.keys) or self.keys[atom] != key or low == high:
+            self.false.append(f"{name}: no such key carries load")
+            return
+        load, route_load = self.loads[atom], self.sums[high] - self.sums[low]
+        self.expect(f"{name}: load", isolated["load"], load)
+        self.expect(f"{name}: route_load", isolated["route_load"], route_load)
+        rate = self.document["threshold_per_minute"]
+        window = self.document["window"]
+        over = rate is not None and load * 120_000_000 > rate * _length_us(window)
+        if not over or load * 5 < route_load * 4 or self.document["atom_kind"] != "key":
+            self.false.append(f"{name}: it is not hot by itself")
+        starts = [bytes.fromhex(route["start"]) for route in self.document["routes_after"]]
+        for edge, beside in (
+            (atom, self.sums[atom] - self.sums[low]),
+            (atom + 1, self.sums[high] - self.sums[atom + 1]),
+        ):
+            if not beside:
+                continue
+            block = bisect_left(self.firsts, edge)
+            cut = bisect_right(starts, self.keys[edge]) - 1
+            if self.firsts[block] != edge or starts[cut] <= self.keys[edge - 1]:
+                self.false.append(f"{name}: it is not alone on its route")
+            else:
+                self.isolating.append(block)
+
+    def _proofs(
+        self, before: list[tuple[bytes, bytes | None]], after: list[tuple[bytes, bytes | None]]
+    ) -> None:
+        """Check the optima, and that the plan is what its policy says."""
+        fixed, least = frozenset(self.fixed), self.limits["min_span_load"]
+        self.expect("incremental.fixed", self.proof["incremental"]["fixed"], self.fixed)
+        recorded = Ground(self.block_sums, self.block_sums, self.segments, fixed, least)
+        whole = Ground(self.block_sums, self.block_sums, [0, len(self.firsts)], frozenset(), 0)
+        self._claim("incremental", recorded)
+        self._claim("optimum", whole)
+        splits = self._splits_allowed(before) - len(self.isolating)
+        made = len(after) - len(before) - len(self.isolating)
+        if made > splits or splits < 0:
+            self.false.append(f"{len(after) - len(before)} splits, fewer are allowed")
+        heaviest = max(map(self._load, after))
+        incremental = self.proof["incremental"]
+        if self.document["policy"] == "exact":
+            self.expect("incremental.splits", incremental["splits"], splits)
+            if made:
+                least_load = incremental["bottleneck"]
+                self.expect("bottleneck.after (the least possible)", heaviest, least_load)
+        if not self.is_later:
+            return
+        self.expect("robust", self.document["robust"] is not None, self._is_robust())
+        self.expect("certificate.robust", self.proof["robust"] is not None, self._is_robust())
+        if self._is_robust():
+            self.expect("incremental.splits", incremental["splits"], made)
+            price = heaviest - incremental["bottleneck"]
+            self.expect("robust.price", self.document["robust"]["price"], price)
+            self._robust(recorded, after, splits, made)
+
+    def _is_robust(self) -> bool:
+        return bool(self.document["policy"] == "robust")
+
+    def _splits_allowed(self, before: list[tuple[bytes, bytes | None]]) -> int:
+        allowed, routes = self.limits["max_splits"], self.limits["max_routes"]
+        return int(allowed if routes is None else min(allowed, routes - len(before)))
+
+    def _robust(
+        self,
+        recorded: Ground,
+        after: list[tuple[bytes, bytes | None]],
+        splits: int,
+        made: int,
+    ) -> None:
+        """Check what a robust plan says of shrunk loads, and that it spends splits by its rule."""
+        stated, proof = self.document["robust"], self.proof["robust"]
+        shrink = stated["shrink"]
+        self.expect("robust.shrink", shrink, [1, 10])
+        sums = shrunk_sums(self.block_sums, self.loads, self.firsts, shrink)
+        ground = Ground(sums, self.block_sums, self.segments, recorded.fixed, recorded.least)
+        self.expect("robust.keys", stated["keys"], sum(1 for load in self.loads if load))
+        self.expect("robust.total", stated["total"], sums[-1])
+        self.expect("robust.optimum", stated["optimum"], self.proof["incremental"]["bottleneck"])
+        self.expect("robust: splits", proof["splits"], splits)
+        self._claim("robust", ground)
+        fewest = ground.cuts_needed(proof["bottleneck"], lone=False, most=splits)
+        self.expect("robust.fewest", proof["fewest"], fewest)
+        for name, number in (("shared_fewest", proof["fewest"]), ("shared_all", splits)):
+            if not ground.is_least(proof[name], number, lone=True):
+                self.false.append(f"robust.{name} is not the least with {number} splits")
+        edges = [bisect_left(self.firsts, self._atom_range(span)[0]) for span in after]
+        edges.append(len(self.firsts))
+        fixed = {(self.segments[i], self.segments[i + 1]) for i in ground.fixed}
+        pieces = list(pairwise(edges))
+        shared = [sums[b] - sums[a] for a, b in pieces if b - a > 1 and (a, b) not in fixed]
+        heaviest = max(sums[b] - sums[a] for a, b in pieces)
+        self.expect("robust.bottleneck", stated["bottleneck"], heaviest)
+        self.expect("robust.shared", stated["shared"], max(shared, default=0))
+        if not made:
+            return
+        few, all_ = proof["shared_fewest"], proof["shared_all"]
+        gains = all_ < few and few - all_ >= self.limits["min_gain"] * few
+        reached = all_ if gains else few
+        self.expect("robust.bottleneck (the least)", heaviest, proof["bottleneck"])
+        if max(shared, default=0) > reached:
+            self.false.append("robust.shared is above the least")
+        needed = ground.cuts_needed(reached, lone=True, most=splits)
+        self.expect("robust: splits made", made, needed)
+
+    def _fronts(self, before: list[tuple[bytes, bytes | None]]) -> None:
+        """Check that every point of the Pareto front is the least for its number of splits."""
+        fixed = frozenset(self.document["limits"]["fixed_routes"])
+        least = self.limits["min_span_load"]
+        ground = Ground(self.block_sums, self.block_sums, self.bounds, fixed, least)
+        last: tuple[int, int] | None = None
+        for each in self.document["pareto"]:
+            splits, load = each["splits"], each["bottleneck"]
+            if not 0 <= splits <= self._splits_allowed(before):
+                self.false.append(f"pareto: {splits} splits are not allowed")
+            elif not ground.is_least(load, splits, lone=False):
+                self.false.append(f"pareto: {load} is not the least with {splits} splits")
+            if last is not None and (splits <= last[0] or load >= last[1]):
+                self.false.append("pareto is not a front")
+            last = (splits, load)
 
     def _routes(self, name: str) -> list[tuple[bytes, bytes | None]]:
         """Check spans and loads of a list of routes, and return the spans."""
@@ -131,14 +316,39 @@ class _Check:
             name = f"action {action['id']}"
             self.expect(f"{name}: expected_version", action["expected_version"], version)
             version += 1
-            if span not in spans or key <= span[0] or (end is not None and key >= end):
+            moves = self.is_later and action["kind"] == "move"
+            if span not in spans or key < span[0] or (end is not None and key >= end):
+                self.false.append(f"{name} does not split a route that exists then")
+                continue
+            if (key == span[0]) is not moves:
                 self.false.append(f"{name} does not split a route that exists then")
                 continue
             self._evidence(name, action["evidence"], ascending, span, key)
+            if moves:
+                continue
             spans.remove(span)
             spans |= {(span[0], key), (key, end)}
+            self._limited(name, span, key, set(after))
         if spans != set(after):
             self.false.append("routes_after are not what the actions leave")
+
+    def _limited(
+        self,
+        name: str,
+        span: tuple[bytes, bytes | None],
+        key: bytes,
+        after: set[tuple[bytes, bytes | None]],
+    ) -> None:
+        """Check that a split keeps the limits on keys and on what its children carry."""
+        if not self.key_limits.permit(key):
+            self.false.append(f"{name} cuts where the limits forbid it")
+        at = bisect_left(self.keys, key)
+        in_bucket = at == len(self.keys) or self.keys[at] != key
+        if self.document["atom_kind"] != "key" and in_bucket:
+            self.false.append(f"{name} cuts inside a bucket")
+        for child in ((span[0], key), (key, span[1])):
+            if child in after and self._load(child) < self.limits["min_span_load"]:
+                self.false.append(f"{name} leaves a route below min_span_load")
 
     def _evidence(
         self,
@@ -149,11 +359,13 @@ class _Check:
         key: bytes,
     ) -> None:
         """Check an action's numbers; `ascending` holds all route loads and is kept up to date."""
-        left, right = self._load((span[0], key)), self._load((key, span[1]))
+        left, right = 0, self._load((key, span[1]))
         bottleneck_before = ascending[-1]
-        ascending.pop(bisect_left(ascending, left + right))
-        insort(ascending, left)
-        insort(ascending, right)
+        if key != span[0]:
+            left = self._load((span[0], key))
+            ascending.pop(bisect_left(ascending, left + right))
+            insort(ascending, left)
+            insort(ascending, right)
         self.expect(f"{name}: parent_load", evidence["parent_load"], left + right)
         self.expect(f"{name}: left_load", evidence["left_load"], left)
         self.expect(f"{name}: right_load", evidence["right_load"], right)
@@ -167,7 +379,8 @@ class _Check:
         heaviest_before = max(map(self._load, before))
         heaviest_after = max(map(self._load, after))
         total = self.sums[-1]
-        bound = max([-(-total // len(after)), *self.loads])
+        blocks = [high - low for low, high in pairwise(self.block_sums)]
+        bound = max([-(-total // len(after)), *blocks])
         self.expect("bottleneck.before", marks["before"], heaviest_before)
         self.expect("bottleneck.after", marks["after"], heaviest_after)
         self.expect("bottleneck.lower_bound", marks["lower_bound"], bound)
@@ -180,65 +393,59 @@ class _Check:
         found = [{"key": key.hex(), "load": -negative} for negative, key in heavy]
         self.expect("unsplittable", self.document["unsplittable"], found)
         self.expect("resolution.high", marks["resolution"]["high"], heaviest_after)
-        if self.document["atom_kind"] == "key":
-            self.expect("resolution.low", marks["resolution"]["low"], heaviest_after)
+        low = heaviest_after
+        if self.document["atom_kind"] != "key":
+            low = min(low, finest([self._load(span) for span in before], len(after) - len(before)))
+        self.expect("resolution.low", marks["resolution"]["low"], low)
         self.expect("max_share_before", forecast["max_share_before"], heaviest_before / total)
         self.expect("max_share_after", forecast["max_share_after"], heaviest_after / total)
         self.expect("optimum.splits", self.proof["optimum"]["splits"], len(after) - 1)
-        allowed = self.document["limits"]["max_splits"]
-        self.expect("incremental.splits", self.proof["incremental"]["splits"], allowed)
-        if len(self.document["actions"]) > allowed:
-            self.false.append(f"{len(self.document['actions'])} actions, {allowed} allowed")
-        if self.document["actions"]:
-            least = self.proof["incremental"]["bottleneck"]
-            self.expect("bottleneck.after (the least possible)", heaviest_after, least)
 
-    def _claim(self, name: str, bounds: list[int], fixed: list[int]) -> None:
+    def _claim(self, name: str, ground: Ground) -> None:
         """Check that the cuts reach the claimed bottleneck and that nothing lower is possible."""
         claim = self.proof[name]
+        bounds, sums = ground.bounds, ground.sums
         edges = sorted({*bounds, *claim["cuts"]})
-        if len(claim["cuts"]) > claim["splits"] or edges[0] < 0 or edges[-1] > len(self.loads):
+        if len(claim["cuts"]) > claim["splits"] or edges[0] < 0 or edges[-1] > len(self.firsts):
             self.false.append(f"{name}: the cuts are too many or out of range")
             return
-        pieces = [self.sums[b] - self.sums[a] for a, b in pairwise(edges)]
+        pieces = [sums[b] - sums[a] for a, b in pairwise(edges)]
         self.expect(f"{name}: bottleneck", claim["bottleneck"], max(pieces))
-        for index in fixed:
+        for index in ground.fixed:
             if any(bounds[index] < cut < bounds[index + 1] for cut in claim["cuts"]):
                 self.false.append(f"{name}: the fixed segment {index} is cut")
-        routes = len(bounds) - 1 + claim["splits"]
-        if not self._proves(claim["witness"], claim, bounds, fixed, routes):
+        if not self._proves(claim["witness"], claim, ground):
             self.false.append(f"{name}: the witness does not prove the bottleneck least")
 
-    def _proves(
-        self,
-        witness: Mapping[str, Any],
-        claim: Mapping[str, Any],
-        bounds: list[int],
-        fixed: list[int],
-        routes: int,
-    ) -> bool:
-        limit = claim["bottleneck"] - 1
+    def _proves(self, witness: Mapping[str, Any], claim: Mapping[str, Any], ground: Ground) -> bool:
+        limit, splits = claim["bottleneck"] - 1, claim["splits"]
+        sums, bounds = ground.sums, ground.bounds
         match witness["kind"]:
             case "none":
-                return bool(limit < 0)
+                proves = limit < 0
             case "average":
-                return bool(routes * limit < self.sums[-1])
+                proves = (len(bounds) - 1 + splits) * limit < sums[-1]
             case "atom":
                 index = witness["index"]
-                return bool(0 <= index < len(self.loads) and self.loads[index] > limit)
+                proves = 0 <= index < len(sums) - 1 and sums[index + 1] - sums[index] > limit
             case "fixed":
                 index = witness["index"]
-                low, high = bounds[index], bounds[index + 1]
-                return index in fixed and self.sums[high] - self.sums[low] > limit
+                heavy = sums[bounds[index + 1]] - sums[bounds[index]] > limit
+                proves = index in ground.fixed and heavy
             case "stops":
-                return self._stops_prove(witness["segments"], claim["splits"], bounds, limit)
+                proves = self._stops_prove(witness["segments"], splits, ground, limit)
+            case "search":
+                found = None if limit < 0 else ground.cuts_needed(limit, lone=False, most=splits)
+                proves = self.is_later and found is None
             case _:
-                return False
+                proves = False
+        return bool(proves)
 
     def _stops_prove(
-        self, segments: Sequence[Mapping[str, Any]], splits: int, bounds: list[int], limit: int
+        self, segments: Sequence[Mapping[str, Any]], splits: int, ground: Ground, limit: int
     ) -> bool:
         """Tell whether the stops force more cuts than there are."""
+        sums, bounds = ground.sums, ground.bounds
         if len({segment["index"] for segment in segments}) != len(segments):
             return False
         forced = 0
@@ -248,17 +455,11 @@ class _Check:
                 return False
             at = bounds[index]
             for stop in segment["stops"]:
-                if not at < stop < bounds[index + 1]:
-                    return False
-                if self.sums[stop + 1] - self.sums[at] <= limit:
+                if not at < stop < bounds[index + 1] or sums[stop + 1] - sums[at] <= limit:
                     return False
                 at = stop
                 forced += 1
         return forced > splits
-
-    def _bounds(self, spans: list[tuple[bytes, bytes | None]]) -> list[int]:
-        """Return where the segments of these routes begin and end, in atoms."""
-        return [0, *(self._atom_range(span)[1] for span in spans)]
 
     def _atom_range(self, span: tuple[bytes, bytes | None]) -> tuple[int, int]:
         low = bisect_left(self.keys, span[0])
@@ -267,3 +468,9 @@ class _Check:
     def _load(self, span: tuple[bytes, bytes | None]) -> int:
         low, high = self._atom_range(span)
         return self.sums[high] - self.sums[low]
+
+
+def _length_us(window: Mapping[str, str]) -> int:
+    """Return the length of a plan's time window in microseconds."""
+    since, until = (datetime.fromisoformat(window[name]) for name in ("from", "to"))
+    return (until - since) // timedelta(microseconds=1)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from workbench.model.plan import ActionKind
+from workbench.model.plan_parts import PlacementProof
+
 if TYPE_CHECKING:
-    from workbench.model.plan import Backtest, Plan
+    from workbench.model.plan import Action, Plan
+    from workbench.model.plan_parts import Backtest, Isolated
 
 SMALLEST_SHOWN: Final = 0.0005
 ROUTES_SHOWN: Final = 10
@@ -33,6 +37,88 @@ def backtest_sentence(seen: Backtest) -> str:
         f"{seen.max_share_forecast:.1%} and came to {seen.max_share_came:.1%} on the second "
         f"({seen.max_share_without:.1%} without them; {seen.drift:.1%} of the load came elsewhere)"
     )
+
+
+def actions_text(plan: Plan) -> str:
+    """Return how many splits and moves a plan has."""
+    kinds = [action.kind for action in plan.actions]
+    moves = kinds.count(ActionKind.MOVE)
+    parts = [(len(kinds) - moves, "split"), (moves, "move")]
+    return " and ".join(f"{n} {name}{'s' if n > 1 else ''}" for n, name in parts if n)
+
+
+def target_text(action: Action) -> str:
+    """Return where the right part of an action goes."""
+    return "stays" if action.target_group is None else f"to {action.target_group}"
+
+
+def isolated_sentence(isolated: Isolated, key: str, total: int) -> str:
+    """Return what isolating a hot key does."""
+    share = share_text(isolated.load, total)
+    return (
+        f"isolated: key {key} carries {share}, hot by itself; it gets a route of its own, and the "
+        "rest of its route no longer waits for it"
+    )
+
+
+def robust_sentence(plan: Plan) -> str:
+    """Return what planning against drift costs on the recorded load."""
+    robust = plan.robust
+    assert robust is not None
+    n, d = robust.shrink
+    least = share_text(robust.optimum, plan.total_load)
+    price = share_text(robust.price, plan.total_load)
+    made = len(plan.routes_after) - len(plan.routes_before)
+    splits = "1 split" if made == 1 else f"{made} splits"
+    return (
+        f"robust: planned with {n / d:.0%} of the weight spread over all {robust.keys:,} "
+        f"{plan.atom_kind}s seen; fitted to the recorded load alone, {splits} reach {least} at the "
+        f"least, so robustness costs {price}"
+    )
+
+
+def certainty_sentences(plan: Plan) -> list[str]:
+    """Return how sure the plan is: its back-test, that of exact planning, and what was seen."""
+    said = []
+    if plan.backtest is not None:
+        said.append(backtest_sentence(plan.backtest))
+    if plan.backtest is not None and plan.backtest_exact is not None:
+        said.append(
+            f"exact planning would have come to {plan.backtest_exact.max_share_came:.1%} in the "
+            "same back-test"
+        )
+    return [*said, *(finding.text for finding in plan.findings)]
+
+
+def placement_sentences(plan: Plan) -> list[str]:
+    """Return what the moves bring and cost, how near the least they are, and the choice."""
+    placed = plan.placement
+    if placed is None:
+        return []
+    mean = sum(g.after for g in placed.groups) * placed.scale / sum(g.weight for g in placed.groups)
+
+    def times(weighted: int) -> str:
+        return f"{weighted / mean:.2f}"
+
+    known = {
+        PlacementProof.BOUND: "none can be lower, it is the lower bound",
+        PlacementProof.SEARCH: "none can be lower, all placements were tried",
+        PlacementProof.SOLVER: "a solver finds none lower",
+        PlacementProof.NONE: f"none can be lower than {times(placed.lower_bound)}",
+    }[placed.proof]
+    before = (
+        "routes are on groups to be left"
+        if placed.before is None
+        else f"{times(placed.before)} before"
+    )
+    unit = "bytes read and written" if placed.unit == "bytes" else "load (bytes were not measured)"
+    front = ", ".join(f"{moved:,}: {times(load)}" for moved, load in placed.pareto[:ROUTES_SHOWN])
+    hidden = len(placed.pareto) - ROUTES_SHOWN
+    return [
+        f"heaviest group, times its fair share: {times(placed.after)} after, {before}; {known}",
+        f"moved: {placed.moved:,}, counted in {unit}",
+        f"heaviest group by what is moved: {front}" + (f", … {hidden} more" if hidden > 0 else ""),
+    ]
 
 
 def declined_by_reason(plan: Plan) -> list[tuple[str, str]]:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Final
 
 from workbench.model.keys import printable_key
 from workbench.model.times import rfc3339
-from workbench.planner.words import backtest_sentence, declined_by_reason, heavy_sentence
+from workbench.planner.words import (
+    actions_text,
+    certainty_sentences,
+    declined_by_reason,
+    heavy_sentence,
+    isolated_sentence,
+    placement_sentences,
+    robust_sentence,
+    target_text,
+)
 from workbench.report.words import clean, percent
 
 if TYPE_CHECKING:
@@ -41,8 +50,9 @@ def _answer(plan: Plan) -> str:
             f"Nothing to do: the hottest route carries {percent(plan.max_share_before)} of the "
             f"{plan.objective.name} ({window})."
         )
+    verb = "takes" if len(plan.actions) == 1 else "take"
     return (
-        f"**{len(plan.actions)} splits take the hottest route from "
+        f"**{actions_text(plan)} {verb} the hottest route from "
         f"{percent(plan.max_share_before)} to {percent(plan.max_share_after)}** of the "
         f"{plan.objective.name} ({window}). There is no merge and no undo of a split."
     )
@@ -51,8 +61,8 @@ def _answer(plan: Plan) -> str:
 def _actions(plan: Plan) -> list[str]:
     rows = [_row(action, plan.total_load) for action in plan.actions[:ACTIONS_MAX]]
     head = [
-        "| action | route | split key | route's share | left | right | hottest after | version |",
-        "|---|---:|---|---:|---:|---:|---:|---:|",
+        "| action | route | group | split key | of the load | left | right | hottest | version |",
+        "|---|---:|---|---|---:|---:|---:|---:|---:|",
     ]
     table = "\n".join([*head, *rows])
     hidden = len(plan.actions) - len(rows)
@@ -64,6 +74,7 @@ def _row(action: Action, total: int) -> str:
     cells = [
         action.action_id,
         str(action.route_id),
+        target_text(action),
         f"`{_code(printable_key(action.split_key))}`",
         percent(evidence.parent_load / total),
         percent(evidence.left_load / total),
@@ -77,15 +88,29 @@ def _row(action: Action, total: int) -> str:
 def _proof(plan: Plan) -> list[str]:
     marks, unit = plan.bottleneck, plan.objective.name
     if not plan.actions:
-        return []
+        return [clean(_sentence(each)) for each in certainty_sentences(plan)]
+    by = (
+        f"the least that {plan.limits.max_splits} splits can reach"
+        if plan.robust is None
+        else f"{plan.robust.price:,} above the least for as many splits on this load"
+    )
     bound = (
-        f"Bound: {marks.after:,} {unit} on the hottest route, the least that "
-        f"{plan.limits.max_splits} splits can reach; {marks.optimum:,} if the whole key space "
-        f"were cut anew into {len(plan.routes_after)} routes; nothing goes below "
+        f"Bound: {marks.after:,} {unit} on the hottest route, {by}; {marks.optimum:,} if the whole "
+        f"key space were cut anew into {len(plan.routes_after)} routes; nothing goes below "
         f"{marks.lower_bound:,}. The plan carries the proof, `workbench verify` checks it."
     )
-    sure = [f"{backtest_sentence(plan.backtest).capitalize()}."] if plan.backtest else []
-    return [bound, *sure]
+    said = [robust_sentence(plan)] if plan.robust is not None else []
+    said += [
+        isolated_sentence(each, f"`{_code(printable_key(each.key))}`", plan.total_load)
+        for each in plan.isolated
+    ]
+    said += [*placement_sentences(plan), *certainty_sentences(plan)]
+    return [bound, *(clean(_sentence(each)) for each in said)]
+
+
+def _sentence(text: str) -> str:
+    """Return a clause as a sentence."""
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _heavy(plan: Plan) -> list[str]:

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from workbench.model.keys import printable_key
 from workbench.model.plan import ActionKind
-from workbench.planner.words import backtest_sentence
+from workbench.planner.words import (
+    certainty_sentences,
+    isolated_sentence,
+    placement_sentences,
+    robust_sentence,
+)
 from workbench.report import words
 from workbench.report.charts import Axis, Mark, StepChart, axis
 from workbench.report.tables import ROWS_MAX, Column, Table, table
@@ -157,7 +162,9 @@ def share_of(load: float, total: float) -> str:
 
 def _action_row(number: int, action: Action) -> ActionRow:
     seen = action.evidence
-    moved = f"{words.whole(action.rows_moved)} rows, {words.whole(action.bytes_moved)} bytes"
+    rows = "" if action.rows_moved is None else f"{words.whole(action.rows_moved)} rows, "
+    size = action.bytes_moved
+    moved = rows + ("bytes not measured" if size is None else f"{words.whole(size)} bytes")
     what = {
         ActionKind.SPLIT: "Split",
         ActionKind.SPLIT_AND_MOVE: f"Split, right part to group {action.target_group} ({moved})",
@@ -237,15 +244,20 @@ def _bound(plan: Plan) -> Bound:
 def _bound_sentences(plan: Plan) -> tuple[str, ...]:
     marks = plan.bottleneck
     sentences: list[str] = []
-    if plan.backtest is not None:
-        text = backtest_sentence(plan.backtest)
-        sentences.append(f"{text[0].upper()}{text[1:]}.")
+    said = certainty_sentences(plan)
+    if plan.robust is not None:
+        said.append(robust_sentence(plan))
+    total = max(plan.total_load, 1)
+    said += [isolated_sentence(each, printable_key(each.key), total) for each in plan.isolated]
+    said += placement_sentences(plan)
+    sentences += [f"{text[0].upper()}{text[1:]}." for text in said]
     if marks.after <= marks.optimum:
         sentences.append("The plan reaches the optimum: no other cut does better.")
     elif marks.optimum:
         sentences.append(
             f"The plan is {words.percent(marks.after / marks.optimum - 1)} above the optimum. "
-            "The rest is the price of boundaries that exist already: they cannot be undone."
+            "The rest is the price of boundaries that exist already: they cannot be undone"
+            f"{' and of planning against drift' if plan.robust and plan.robust.price else ''}."
         )
     if _proves(plan, marks.after):
         sentences.append(

@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from workbench.catalog.catalog import Write
 from workbench.errors import Conflict, InvalidArgument, NotFound
-from workbench.model.keys import Span
 from workbench.model.tables import APPROVAL
 from workbench.planner.approvals import broken_limits
 from workbench.session.cluster import cluster_names, open_cluster
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from workbench.catalog.catalog import Catalog
+    from workbench.model.keys import Span
     from workbench.model.plan import Plan
     from workbench.planner.approvals import ApprovalPolicy
 
@@ -224,8 +224,7 @@ def _check_closed(plan: Plan, approved: set[str], *, withdraw: bool) -> None:
     for action in plan.actions:
         if action.span in makers:
             needs[action.action_id] = makers[action.span]
-        makers[Span(action.span.start, action.split_key)] = action.action_id
-        makers[Span(action.split_key, action.span.end)] = action.action_id
+        makers |= dict.fromkeys(action.children, action.action_id)
     # Actions come after what makes their routes, so one pass in order closes either way.
     dropped = {each for each in needs if each in approved and needs[each] not in approved}
     if not dropped:

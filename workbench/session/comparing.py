@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidInput, NotFound
 from workbench.model.times import rfc3339
+from workbench.planner.atoms import atoms_from_table
 from workbench.planner.partition import optimum
-from workbench.planner.plan import atoms_from_table
 from workbench.planner.policies import replayed_loads, route_loads, whole
 from workbench.query.load import Source
 from workbench.session.progress import Progress, silent

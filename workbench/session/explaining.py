@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workbench.errors import NotFound
-from workbench.model.keys import Span
 from workbench.query.engine import sql_text
 from workbench.session.cluster import open_cluster
 from workbench.session.planning import source_of
 
 if TYPE_CHECKING:
     from workbench.catalog.catalog import Catalog
+    from workbench.model.keys import Span
     from workbench.model.plan import Action, Plan
 
 
@@ -67,9 +67,10 @@ def explain(catalog: Catalog, plan: Plan, action_id: str) -> Explanation:
     def load(span: Span) -> int:
         return view.load.span_load(source, plan.objective, plan.since, plan.until, span)
 
+    *below, right = action.children
     loads = SpanLoads(
         parent=load(action.span),
-        left=load(Span(action.span.start, action.split_key)),
-        right=load(Span(action.split_key, action.span.end)),
+        left=sum(load(span) for span in below),
+        right=load(right),
     )
     return Explanation(plan, action, loads, sql_text("span_load", events=source.events))

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from workbench.errors import InvalidArgument, InvalidInput, NotFound
 from workbench.model.keys import Span
-from workbench.model.plan import OBJECTIVES, Backtest, plan_to_json
+from workbench.model.plan import OBJECTIVES, ActionKind, plan_to_json
+from workbench.model.plan_parts import Backtest, Finding
 from workbench.model.times import from_us, hlc_to_us, rfc3339
-from workbench.planner.plan import PlanInput, atoms_from_table, make_plan
+from workbench.planner.atoms import atoms_from_table
+from workbench.planner.blocks import UNMEETABLE
+from workbench.planner.decide import EXACT, ROBUST
+from workbench.planner.detect import THRESHOLD_PER_MINUTE
+from workbench.planner.patterns import SLICES, Slice, patterns
+from workbench.planner.plan import PlanInput, make_plan
 from workbench.planner.replay import verification
 from workbench.planner.verifier import verify
 from workbench.query.load import Source
@@ -20,11 +27,16 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from workbench.model.plan import Limits, Objective, Plan
+    from workbench.planner.atoms import Atoms
     from workbench.planner.detect import Rule
     from workbench.session.cluster import ClusterView
 
 # How much of the time asked for must be left to plan on its settled part alone.
 SETTLED_SHARE: Final = 0.25
+# The default of `workbench plan`, and of the session.
+DEFAULT_POLICY: Final = ROBUST
+# Above so many atoms, what changes over time is not looked for: it would outlast the planning.
+PATTERN_ATOMS_MAX: Final = 200_000
 
 
 def settled_since(
@@ -85,6 +97,7 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
     rule: Rule,
     source: Source | None = None,
     backtest: bool = False,
+    policy: str = DEFAULT_POLICY,
 ) -> Plan:
     """Return a plan for the cluster's newest routes from its load in [since, until).
 
@@ -94,14 +107,16 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
         until: End of it, exclusive.
         objective: What to balance.
         limits: What the planner may do.
-        rule: Detection's thresholds, for `limits.only_hot`.
+        rule: Detection's thresholds, for `limits.only_hot` and for keys that are hot by themselves.
         source: The evidence; None takes the finest there is.
-        backtest: Also plan on the first half and replay the second.
+        backtest: Also plan on the first half and replay the second; for `robust` also by `exact`.
+        policy: `robust` or `exact`.
 
     Raises:
         NotFound: `load_absent`, there is no load; for a running cluster with how to get some.
         InvalidArgument: `threshold_missing`.
-        InvalidInput: `bucket_crosses_route`: some of the load is nobody's.
+        InvalidInput: `bucket_crosses_route`: some of the load is nobody's; `limit_unmeetable`,
+            `limit_unmeasured`: which limit cannot be met or checked.
     """
     chosen = source or view.load.finest
     hot_routes: frozenset[int] = frozenset()
@@ -118,30 +133,84 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
     if chosen is Source.LOAD_WINDOW:
         _check_attributable(view, since, until)
 
-    def given(end: datetime) -> PlanInput:
-        atoms = view.load.atoms(chosen, objective, since, end)
+    threshold = _threshold(objective, rule)
+    with_sizes = bool(limits.groups)
+
+    known: dict[datetime, Atoms] = {}  # two policies are tried on the same half
+
+    def given(end: datetime, by: str) -> PlanInput:
+        if end not in known:
+            table = view.load.atoms(chosen, objective, since, end)
+            known[end] = atoms_from_table(table, chosen.atom_kind)
         return PlanInput(
             cluster=view.name,
             snapshot=view.snapshot,
-            atoms=atoms_from_table(atoms, chosen.atom_kind),
+            atoms=known[end],
             objective=objective,
             since=since,
             until=end,
             limits=limits,
             hot_routes=hot_routes,
             evidence=view.load.evidence(chosen, objective, since, end),
+            policy=by,
+            threshold_per_minute=threshold,
+            sizes=sizes_of(view, chosen, since, end) if with_sizes else None,
         )
 
-    whole = given(until)
+    whole = given(until, policy)
     if backtest:
         middle = since + round((until - since) / view.extent.window / 2) * view.extent.window
-        whole = replace(whole, backtest=_backtest(view, chosen, given, middle, until))
+        tried = {
+            by: _backtest(view, chosen, partial(given, middle, by), middle, until)
+            for by in dict.fromkeys([policy, EXACT])
+        }
+        beside = None if policy == EXACT else tried[EXACT]
+        whole = replace(whole, backtest=tried[policy], backtest_exact=beside)
+    whole = replace(whole, findings=_patterns(view, chosen, objective, whole))
     try:
         return make_plan(whole)
     except NotFound as error:
         if error.code == "load_absent" and is_live(view):
             raise _no_live_load(view, error) from error
         raise
+
+
+def _threshold(objective: Objective, rule: Rule) -> float | None:
+    """Return the rate of a hot route; the default counts reads and writes, nothing else."""
+    if objective.name != "score" and rule.threshold_per_minute == THRESHOLD_PER_MINUTE:
+        return None
+    return rule.threshold_per_minute
+
+
+def sizes_of(view: ClusterView, source: Source, since: datetime, until: datetime) -> Atoms | None:
+    """Return the bytes read and written by atom; None where some were not measured."""
+    table = view.load.atoms(source, OBJECTIVES["bytes"], since, until)
+    if table.column("load").null_count:
+        return None
+    return atoms_from_table(table, source.atom_kind)
+
+
+def _patterns(
+    view: ClusterView, source: Source, objective: Objective, given: PlanInput
+) -> tuple[Finding, ...]:
+    """Return what is seen in the load over time."""
+    window = view.extent.window
+    per_slice = (given.until - given.since) // window // SLICES
+    if per_slice == 0:
+        return ()
+    if len(given.atoms.keys) > PATTERN_ATOMS_MAX:
+        text = (
+            "what changes over time was not looked for: there are "
+            f"{len(given.atoms.keys):,} keys or buckets, more than {PATTERN_ATOMS_MAX:,}"
+        )
+        return (Finding("not_looked_for", text),)
+    first = given.until - SLICES * per_slice * window
+    starts = [first + number * per_slice * window for number in range(SLICES)]
+    slices = []
+    for start in starts:
+        table = view.load.atoms(source, objective, start, start + per_slice * window)
+        slices.append(Slice(start, atoms_from_table(table, source.atom_kind)))
+    return patterns(slices)
 
 
 def is_live(view: ClusterView) -> bool:
@@ -193,20 +262,25 @@ def _no_live_load(view: ClusterView, error: NotFound) -> NotFound:
 def _backtest(
     view: ClusterView,
     source: Source,
-    given: Callable[[datetime], PlanInput],
+    given: Callable[[], PlanInput],
     middle: datetime,
     until: datetime,
 ) -> Backtest | None:
     """Plan on what came before `middle`, and replay what came after; None without load."""
     try:
-        trial = make_plan(given(middle))
+        trial = make_plan(given())
         events = view.load.events(source, trial.objective, middle, until)
         seen = verification(trial, events, view.extent.window_ms)
     except NotFound:
         return None
+    except InvalidInput as error:
+        # Half of the load may be too little for a limit that all of it meets.
+        if error.code == UNMEETABLE:
+            return None
+        raise
     return Backtest(
         split_at=middle,
-        splits=len(trial.actions),
+        splits=sum(action.kind is not ActionKind.MOVE for action in trial.actions),
         max_share_without=seen.before.max_share,
         max_share_forecast=trial.max_share_after,
         max_share_came=seen.after.max_share,
@@ -222,10 +296,12 @@ def false_claims(view: ClusterView, given: Plan) -> list[str]:
     """
     source = source_of(given)
     atoms = view.load.atoms(source, given.objective, given.since, given.until)
+    sizes = sizes_of(view, source, given.since, given.until) if given.placement else None
     found = verify(
         plan_to_json(given),
         atoms.column("atom_start").to_pylist(),
         atoms.column("load").to_pylist(),
+        None if sizes is None else list(zip(sizes.keys, sizes.loads, strict=True)),
     )
     expected = view.load.evidence(source, given.objective, given.since, given.until)
     if given.evidence != expected:
