@@ -3,6 +3,8 @@
     snapshot ──ListRoutes──▶            routes of one catalog version, and the cluster's id
     load ──────StreamWindows──▶         closed load windows of all members, as one table
     apply ─────SplitRange──▶            one split, at most once, whatever answer gets lost
+    export ────Export──▶                all versions of a group as of one read_ts
+    restore_… ─Restore──▶               an empty cluster, brought to the history of an export
 
 Any address of the cluster will do; several keep it reachable while one is down. Read-only unless
 opened with `allow_write`. Only splits inside a group: nothing here moves a span.
@@ -36,15 +38,27 @@ from workbench.model.keys import Span
 from workbench.model.tables import LOAD_WINDOW, check_table
 from workbench.model.times import from_us, to_us
 from workbench.node.client import NodeClient
-from workbench.ports.connector import Capabilities, LoadAnswer, PreparedCall, SplitReceipt
+from workbench.ports.connector import (
+    Capabilities,
+    LoadAnswer,
+    PreparedCall,
+    SplitReceipt,
+    VersionChunk,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from workbench.model.node import ClosedWindow, LoadRow, NodeStatus
+    from workbench.model.node import (
+        ClosedWindow,
+        ExportCursor,
+        LoadRow,
+        NodeStatus,
+        RestoreStatus,
+    )
     from workbench.model.routes import RouteSnapshot
-    from workbench.node.client import Windows
+    from workbench.node.client import ExportChunk, Windows
     from workbench.ports.connector import SplitCall
 
 SCHEME: Final = "node://"
@@ -80,6 +94,52 @@ class Client(Protocol):
 
     def windows(self, since_us: int | None = None) -> Windows:
         """Return the closed windows of all members."""
+        ...
+
+    def timestamp(self) -> int:
+        """Return a read_ts that is safe for all groups."""
+        ...
+
+    def catalog_at(self, read_ts: int) -> RouteSnapshot:
+        """Return the routes as of a read_ts."""
+        ...
+
+    def export(
+        self,
+        group: int,
+        *,
+        read_ts: int,
+        start: bytes = b"",
+        end: bytes | None = None,
+        after: ExportCursor | None = None,
+    ) -> Iterator[ExportChunk]:
+        """Yield the versions of a group, piece by piece."""
+        ...
+
+    def restore_status(self, group: int) -> RestoreStatus:
+        """Return how far the restore of a group is."""
+        ...
+
+    def restore_begin(
+        self, group: int, restore_id: bytes, spans: Sequence[tuple[Span, int]]
+    ) -> RestoreStatus:
+        """Close an empty group, and give it spans."""
+        ...
+
+    def import_rows(
+        self, group: int, restore_id: bytes, tables: Iterable[pa.Table], *, seq: int
+    ) -> RestoreStatus:
+        """Store versions, numbered from `seq`."""
+        ...
+
+    def save_routes(
+        self, restore_id: bytes, *, expected_version: int, snapshot: RouteSnapshot
+    ) -> int:
+        """Replace the route catalog of a group that is being restored."""
+        ...
+
+    def restore_end(self, group: int, restore_id: bytes) -> RestoreStatus:
+        """Open a restored group."""
         ...
 
     def close(self) -> None:
@@ -119,6 +179,8 @@ class NodeConnector:
             load=True,
             buckets=True,
             idempotent=True,
+            export=True,
+            restore=True,
         )
 
     def snapshot(self) -> RouteSnapshot:
@@ -186,12 +248,7 @@ class NodeConnector:
             Unavailable: nothing was done.
             OutcomeUnknown: it may have been done, and nobody could be asked.
         """
-        if not self._allow_write:
-            raise InvalidArgument(
-                f"{SCHEME}{','.join(self._addresses)} was opened read-only",
-                code="connector_read_only",
-                hint="open it with allow_write, as `workbench apply` does",
-            )
+        self._check_may_write()
         unknown: WorkbenchError | None = None
         failure: WorkbenchError
         for pause_s in (0.0, *PAUSES_S):
@@ -225,9 +282,104 @@ class NodeConnector:
         """
         return _children(self.snapshot(), span, split_key)
 
+    def timestamp(self) -> int:
+        """Return a read_ts (HLC) as of which every group can be exported from now on."""
+        return self._client.timestamp()
+
+    def routes_at(self, read_ts: int) -> RouteSnapshot:
+        """Return the routes as they were at `read_ts` (HLC).
+
+        Raises:
+            NotFound: `catalog_not_begun`: the cluster is younger.
+        """
+        return self._client.catalog_at(read_ts)
+
+    def export(
+        self,
+        group: int,
+        read_ts: int,
+        *,
+        start: bytes = b"",
+        end: bytes | None = None,
+        after: ExportCursor | None = None,
+    ) -> Iterator[VersionChunk]:
+        """Yield the versions of [start, end) that a group owns and had by `read_ts` (HLC).
+
+        Raises:
+            Unavailable: the group does not answer; `export_interrupted` where it stopped midway.
+        """
+        for chunk in self._client.export(group, read_ts=read_ts, start=start, end=end, after=after):
+            yield VersionChunk(chunk.table, chunk.cursor, chunk.done)
+
+    def groups(self) -> tuple[int, ...]:
+        """Return the ids of all groups, ascending."""
+        members = self._client.status().members
+        return tuple(sorted({group for member in members for group in member.groups}))
+
+    def restore_status(self, group: int) -> RestoreStatus:
+        """Return how far the restore of a group is; also of one that has ended."""
+        return self._client.restore_status(group)
+
+    def restore_begin(
+        self, group: int, restore_id: bytes, spans: Sequence[tuple[Span, int]]
+    ) -> RestoreStatus:
+        """Let a group own these spans, each with its generation, and take imports alone.
+
+        Raises:
+            InvalidArgument: `connector_read_only`.
+            Conflict: `group_not_empty`, `restore_other`, `restore_spans_differ`.
+        """
+        self._check_may_write()
+        return self._client.restore_begin(group, restore_id, spans)
+
+    def import_rows(
+        self, group: int, restore_id: bytes, tables: Iterable[pa.Table], *, seq: int
+    ) -> RestoreStatus:
+        """Store versions; table number i has the sequence number `seq` + i.
+
+        Raises:
+            InvalidArgument: `connector_read_only`.
+            Conflict: `import_differs`, `restore_not_running`.
+            InvalidInput: a row that no client could have written, or outside the group's spans.
+        """
+        self._check_may_write()
+        return self._client.import_rows(group, restore_id, tables, seq=seq)
+
+    def save_routes(
+        self, restore_id: bytes, snapshot: RouteSnapshot, *, expected_version: int
+    ) -> int:
+        """Put these routes in the place of what is there; return the catalog version.
+
+        Raises:
+            InvalidArgument: `connector_read_only`.
+            Conflict: `catalog_version_mismatch`, `restore_ended`.
+        """
+        self._check_may_write()
+        return self._client.save_routes(
+            restore_id, expected_version=expected_version, snapshot=snapshot
+        )
+
+    def restore_end(self, group: int, restore_id: bytes) -> RestoreStatus:
+        """Let a group serve what it was given.
+
+        Raises:
+            InvalidArgument: `connector_read_only`.
+            Unavailable: `import_ahead_of_clock`: not before the newest version's time.
+        """
+        self._check_may_write()
+        return self._client.restore_end(group, restore_id)
+
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
+
+    def _check_may_write(self) -> None:
+        if not self._allow_write:
+            raise InvalidArgument(
+                f"{SCHEME}{','.join(self._addresses)} was opened read-only",
+                code="connector_read_only",
+                hint="open it with allow_write, as `workbench apply` and `restore` do",
+            )
 
     def _split(self, call: PreparedCall) -> SplitReceipt:
         return self._client.split_range(

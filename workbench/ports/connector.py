@@ -1,8 +1,9 @@
-"""What a connector offers: routes, load, and the execution of splits.
+"""What a connector offers: routes, load, the execution of splits, export and restore.
 
 A connector is a callable registered under the entry-point group `workbench.connectors` by URL
-scheme. It returns a RouteSource, which may also be a LoadSource and an Executor: a caller asks
-with `isinstance`, and never calls what is not there. It opens read-only unless `allow_write`.
+scheme. It returns a RouteSource, which may also be a LoadSource, an Executor, an Exporter and a
+Restorer: a caller asks with `isinstance` and `capabilities`, and never calls what is not there.
+It opens read-only unless `allow_write`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     import pyarrow as pa
 
     from workbench.model.keys import Span
+    from workbench.model.node import ExportCursor, RestoreStatus
     from workbench.model.routes import RouteDescriptor, RouteSnapshot
 
 ENTRY_POINT_GROUP: Final = "workbench.connectors"
@@ -35,6 +37,8 @@ class Capabilities:
         load: Load windows can be read.
         buckets: They divide a route.
         idempotent: A call repeated with the same key takes effect once.
+        export: All versions of all keys can be read as of one moment.
+        restore: An empty system can be given routes and versions.
     """
 
     ordered: bool
@@ -45,6 +49,8 @@ class Capabilities:
     load: bool = False
     buckets: bool = False
     idempotent: bool = False
+    export: bool = False
+    restore: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,22 @@ class SplitReceipt:
     repeated: bool
 
 
+@dataclass(frozen=True, slots=True)
+class VersionChunk:
+    """A piece of what a group stores.
+
+    Attributes:
+        table: VERSION schema; keys ascend, and within a key commit_ts descends. May be empty.
+        cursor: Strictly after it the next piece begins; None where the group was asked for
+            nothing that could be there.
+        done: Nothing follows.
+    """
+
+    table: pa.Table
+    cursor: ExportCursor | None
+    done: bool
+
+
 @runtime_checkable
 class RouteSource(Protocol):
     """A place that knows the routes of a cluster."""
@@ -171,6 +193,92 @@ class Executor(Protocol):
 
     def find(self, span: Span, split_key: bytes) -> SplitReceipt | None:
         """Return the split of `span` at `split_key` where the routes show that it was made."""
+        ...
+
+
+@runtime_checkable
+class Exporter(Protocol):
+    """A place that tells all versions of all keys, as of one moment; safe to use in threads."""
+
+    def timestamp(self) -> int:
+        """Return a read_ts (HLC) as of which every group can be exported from now on."""
+        ...
+
+    def routes_at(self, read_ts: int) -> RouteSnapshot:
+        """Return the routes as they were at `read_ts` (HLC)."""
+        ...
+
+    def export(
+        self,
+        group: int,
+        read_ts: int,
+        *,
+        start: bytes = b"",
+        end: bytes | None = None,
+        after: ExportCursor | None = None,
+    ) -> Iterator[VersionChunk]:
+        """Yield the versions of [start, end) that the group owns and had by `read_ts` (HLC).
+
+        Asked again with the cursor of any chunk, it goes on strictly after that one.
+
+        Raises:
+            InvalidInput, Conflict: as of this moment nothing can be told any more.
+            Unavailable: the group does not answer, or stopped answering midway; retryable.
+        """
+        ...
+
+
+@runtime_checkable
+class Restorer(Protocol):
+    """A place that can be brought to the history of an export; safe to use in threads.
+
+        begin every group ─▶ import its rows ─▶ save the routes ─▶ end every group
+
+    Every step may be repeated with the same `restore_id`; what is done stays done.
+    """
+
+    def groups(self) -> tuple[int, ...]:
+        """Return the ids of all groups, ascending."""
+        ...
+
+    def restore_status(self, group: int) -> RestoreStatus:
+        """Return how far a group is."""
+        ...
+
+    def restore_begin(
+        self, group: int, restore_id: bytes, spans: Sequence[tuple[Span, int]]
+    ) -> RestoreStatus:
+        """Let a group own these spans, each with its generation, and take imports alone.
+
+        Raises:
+            Conflict: it is not empty, or takes the imports of another restore.
+        """
+        ...
+
+    def import_rows(
+        self, group: int, restore_id: bytes, tables: Iterable[pa.Table], *, seq: int
+    ) -> RestoreStatus:
+        """Store versions; table number i has the sequence number `seq` + i.
+
+        A number that was stored before changes nothing. Returns the status after the last one.
+
+        Raises:
+            OutcomeUnknown, Unavailable: some may be stored; the status tells which.
+        """
+        ...
+
+    def save_routes(
+        self, restore_id: bytes, snapshot: RouteSnapshot, *, expected_version: int
+    ) -> int:
+        """Put these routes, with their catalog version, in the place of what is there.
+
+        Returns:
+            The catalog version afterwards.
+        """
+        ...
+
+    def restore_end(self, group: int, restore_id: bytes) -> RestoreStatus:
+        """Let a group serve what it was given."""
         ...
 
 
