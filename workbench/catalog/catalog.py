@@ -13,22 +13,26 @@ Rules:
 
 Use one Catalog from one thread, or guard it; several, also in several processes, are fine.
 
-Not here: checkpoints, time travel, garbage collection, repair.
+Not here: repair, which works on a catalog that does not open; see `repair`.
 """
 
 from __future__ import annotations
 
 import builtins  # noqa: TC003  # `list` is a method here; see the annotations
 import difflib
+from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from workbench.catalog.anchor import decode_anchor, encode_anchor
 from workbench.catalog.audit import audit
-from workbench.catalog.chain import advance, check_end, empty_state, load, read_anchor
+from workbench.catalog.chain import empty_state, load, read_anchor, refresh
 from workbench.catalog.commit import Transaction
 from workbench.catalog.layout import FORMAT_KEY
 from workbench.catalog.reading import open_dataset, read_table
 from workbench.catalog.registry import Batch, Change, State, plan
+from workbench.catalog.travel import CatalogAt, look_back
+from workbench.catalog.upkeep import Keeper
 from workbench.catalog.uploads import Uploads
 from workbench.catalog.values import (
     Problem,
@@ -41,7 +45,7 @@ from workbench.catalog.values import (
 from workbench.errors import AlreadyExists, NotFound, OutcomeUnknown, WorkbenchError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from uuid import UUID
 
     import pyarrow as pa
@@ -65,6 +69,7 @@ class Catalog:
         self._clock = clock
         self._rng = rng
         self._writer = writer
+        self._notices: tuple[str, ...] = ()
 
     @classmethod
     def create(cls, store: ObjectStore, *, clock: Clock, rng: Rng, writer: str) -> Catalog:
@@ -99,7 +104,7 @@ class Catalog:
 
     @classmethod
     def open(cls, store: ObjectStore, *, clock: Clock, rng: Rng, writer: str) -> Catalog:
-        """Read a catalog, whole and verified.
+        """Read a catalog, verified: its newest checkpoint that holds, and the log behind it.
 
         Args:
             store: One that holds a catalog.
@@ -109,11 +114,15 @@ class Catalog:
 
         Raises:
             NotFound: `catalog_absent`.
-            Corruption: One object of it is not sound; nothing was loaded.
+            Corruption: One object of it is not sound, and nothing else says the same; nothing
+                was loaded.
             InvalidInput: `catalog_format_unsupported`.
         """
         check_writer(writer)
-        return cls(store, load(store), clock=clock, rng=rng, writer=writer)
+        loaded = load(store)
+        opened = cls(store, loaded.state, clock=clock, rng=rng, writer=writer)
+        opened._notices = loaded.notices
+        return opened
 
     @property
     def uuid(self) -> UUID:
@@ -126,9 +135,19 @@ class Catalog:
         return self._state.seq
 
     @property
+    def committed_at(self) -> datetime | None:
+        """When that record was committed, UTC; None where there is none."""
+        return self._state.committed_at
+
+    @property
     def store(self) -> ObjectStore:
         """The store that it lives in."""
         return self._store
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What was wrong and could be passed over, as a damaged checkpoint; for people."""
+        return self._notices
 
     def refresh(self) -> int:
         """Read what others committed since; return the newest record's number.
@@ -136,10 +155,28 @@ class Catalog:
         Raises:
             Corruption: The old state keeps being served.
         """
-        state, _ = advance(self._store, self._state)
-        check_end(self._store, state)
+        state, notices = refresh(self._store, self._state)
+        self._notices += notices
         self._adopt(state)
         return self.seq
+
+    def at(self, point: int | datetime) -> CatalogAt:
+        """Return the catalog as it was after record `point`, or at that time; read-only.
+
+        Args:
+            point: A sequence, 0 for before the first record; or a time that is aware: what was
+                committed until then, inclusive.
+
+        Raises:
+            NotFound: `history_trimmed`, with the oldest sequence and its time.
+            InvalidInput: `point_invalid`, also for one in the future.
+            Corruption: A record or checkpoint that is needed is not sound.
+        """
+        if isinstance(point, datetime) or point > self.seq:
+            self.refresh()
+        view, notices = look_back(self._store, self._state, point, now=self._clock.now())
+        self._notices += notices
+        return view
 
     def get(self, name: str) -> Manifest:
         """Return what is known of `name`; NotFound (`dataset_absent`) where nothing is."""
@@ -198,19 +235,30 @@ class Catalog:
         check_registrations([change.registration for change in changes])
         return self._run(transaction, changes, uploads)
 
-    def dataset(self, name: str, *, hashed: bool = False) -> ds.Dataset:
+    def dataset(
+        self,
+        name: str,
+        *,
+        hashed: bool = False,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> ds.Dataset:
         """Return a pyarrow dataset that checks every page it reads.
 
         Args:
             name: Of the dataset.
             hashed: Check the SHA-256 of whole objects first; page checksums leave footers out.
+            since: Leave out objects whose rows are all before it, by the dataset's time column.
+                Rows are not filtered.
+            until: Leave out objects whose rows are all at it or later.
 
         Raises:
             NotFound: `dataset_absent`.
             Corruption: `object_missing`, `object_size_mismatch`, `object_hash_mismatch`, with
                 the object's key.
         """
-        return open_dataset(self._store, self.get(name), hashed=hashed)
+        manifest = self.get(name)
+        return open_dataset(self._store, manifest, hashed=hashed, since=since, until=until)
 
     def read(self, name: str) -> pa.Table:
         """Return all rows; every object's SHA-256 is checked before it is parsed.
@@ -224,6 +272,17 @@ class Catalog:
     def verify(self) -> builtins.list[Problem]:
         """Read the whole catalog and all its data from the store; return what is wrong."""
         return [*audit(self._store).problems]
+
+    @contextmanager
+    def keeping(self) -> Iterator[Keeper]:
+        """Give what `compact`, `expire` and `gc` work with; serve what they leave."""
+        keeper = Keeper(
+            self._store, self._state, clock=self._clock, rng=self._rng, writer=self._writer
+        )
+        try:
+            yield keeper
+        finally:
+            self._adopt(keeper.state)
 
     def _transaction(self) -> Transaction:
         return Transaction(

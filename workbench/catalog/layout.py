@@ -2,6 +2,9 @@
 
     _catalog/v1/FORMAT                          the anchor: catalog uuid, namespace, version
     _catalog/v1/log/<20-digit seq>.parquet      one atomic batch each, from 1 without gaps
+    _catalog/v1/ckpt/<20-digit seq>.parquet     all that is live at seq
+    _catalog/v1/hint                            the newest checkpoint; advisory
+    _catalog/v1/quarantine/…                    what repair took out, byte for byte
     data/<dataset_id>/<txn uuid>/part-*.parquet immutable
 
 Names of datasets never become keys: only ids, transaction uuids and numbers do.
@@ -18,9 +21,13 @@ if TYPE_CHECKING:
 CATALOG_PREFIX: Final = "_catalog/v1/"
 FORMAT_KEY: Final = f"{CATALOG_PREFIX}FORMAT"
 LOG_PREFIX: Final = f"{CATALOG_PREFIX}log/"
+CKPT_PREFIX: Final = f"{CATALOG_PREFIX}ckpt/"
+HINT_KEY: Final = f"{CATALOG_PREFIX}hint"
+GC_KEY: Final = f"{CATALOG_PREFIX}gc"  # advisory: by its time the store's clock is read
+QUARANTINE_PREFIX: Final = f"{CATALOG_PREFIX}quarantine/"
 DATA_PREFIX: Final = "data/"
 SEQ_DIGITS: Final = 20
-_LOG_KEY = re.compile(rf"{re.escape(LOG_PREFIX)}([0-9]{{{SEQ_DIGITS}}})\.parquet")
+_NUMBER = re.compile(rf"([0-9]{{{SEQ_DIGITS}}})\.parquet")
 
 
 def log_key(seq: int) -> str:
@@ -30,11 +37,24 @@ def log_key(seq: int) -> str:
 
 def seq_of(key: str) -> int | None:
     """Return the number of the record that lies under `key`, None where none does."""
-    match = _LOG_KEY.fullmatch(key)
-    seq = int(match.group(1)) if match else 0
-    return seq or None
+    return _number_of(LOG_PREFIX, key)
+
+
+def ckpt_key(seq: int) -> str:
+    """Return the key of the checkpoint at record `seq`."""
+    return f"{CKPT_PREFIX}{seq:0{SEQ_DIGITS}d}.parquet"
+
+
+def ckpt_seq_of(key: str) -> int | None:
+    """Return the sequence of the checkpoint that lies under `key`, None where none does."""
+    return _number_of(CKPT_PREFIX, key)
 
 
 def data_key(dataset_id: uuid.UUID, txn: uuid.UUID, part: int) -> str:
     """Return the key of one part; the transaction uuid makes it nobody else's."""
     return f"{DATA_PREFIX}{dataset_id}/{txn}/part-{part:05d}.parquet"
+
+
+def _number_of(prefix: str, key: str) -> int | None:
+    match = _NUMBER.fullmatch(key, len(prefix)) if key.startswith(prefix) else None
+    return (int(match.group(1)) or None) if match else None

@@ -6,14 +6,17 @@
 - What comes back has the very schema that went in: types, order, nullability, schema metadata.
   A type that Parquet would change (seconds become milliseconds) is refused, not changed.
 - zstd, row groups of 128 k rows, a checksum in every page.
+- A Layout adds what rows in a known order allow. The order is checked before a file declares it.
 """
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from workbench.errors import InvalidInput
@@ -26,8 +29,29 @@ ROW_GROUP_ROWS: Final = 128 * 1024
 PART_BYTES: Final = 256 * 1024 * 1024  # of Arrow data; a part holds whole row groups
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How rows lie in the data files of a write, where they come in a known order.
+
+    Attributes:
+        sorted_by: Columns with whether they descend; the rows are in this order, nulls nowhere
+            in it. Each file declares it. Empty: no order is known.
+        encodings: Parquet encoding by column, as DELTA_BYTE_ARRAY; all others get a dictionary.
+        page_index: Whether each file has an index of its pages, for lookups.
+    """
+
+    sorted_by: tuple[tuple[str, bool], ...] = ()
+    encodings: Mapping[str, str] = field(default_factory=dict)
+    page_index: bool = False
+
+
 def encode_parts(
-    name: str, table: pa.Table, metadata: Mapping[str, str], *, part_bytes: int = PART_BYTES
+    name: str,
+    table: pa.Table,
+    metadata: Mapping[str, str],
+    *,
+    part_bytes: int = PART_BYTES,
+    layout: Layout | None = None,
 ) -> list[bytes]:
     """Return the table as Parquet files, at least one.
 
@@ -36,17 +60,21 @@ def encode_parts(
         table: Any number of rows.
         metadata: Laid over the table's own schema metadata.
         part_bytes: About how many bytes of Arrow data one file holds.
+        layout: None where nothing is known of the rows' order.
 
     Raises:
-        InvalidInput: `table_columns_invalid`, `table_type_unsupported`, `schema_not_kept`.
+        InvalidInput: `table_columns_invalid`, `table_type_unsupported`, `schema_not_kept`,
+            `rows_not_sorted`.
     """
     _check_columns(name, table.schema)
+    layout = layout or Layout()
+    _check_sorted(name, table, layout.sorted_by)
     own = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
     schema = table.schema.with_metadata(dict(sorted({**own, **metadata}.items())) or None)
     rows = _rows_per_part(table, part_bytes)
     starts = range(0, max(table.num_rows, 1), rows)
     try:
-        parts = [_encode(table.slice(start, rows), schema) for start in starts]
+        parts = [_encode(table.slice(start, rows), schema, layout) for start in starts]
     except (pa.ArrowException, ValueError) as error:
         raise InvalidInput(
             f"dataset {name!r}: Parquet cannot hold this table ({error})",
@@ -61,6 +89,42 @@ def decode_table(data: bytes) -> pa.Table:
     """Return the rows of one file; raises what pyarrow raises."""
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
     return file.read()
+
+
+def row_count_of(data: bytes) -> int:
+    """Return how many rows one of our own files has; raises what pyarrow raises."""
+    rows: int = pq.read_metadata(pa.BufferReader(data)).num_rows
+    return rows
+
+
+class PartWriter:
+    """One data file, written piece by piece; the rows that it holds decide when it is full.
+
+    Args:
+        schema: With the metadata that the file carries.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._sink = io.BytesIO()
+        self._writer = _open_writer(self._sink, schema, Layout())
+        self._schema = schema
+
+    @property
+    def size(self) -> int:
+        """Bytes so far, without the footer."""
+        return self._sink.tell()
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows, in row groups of at most `ROW_GROUP_ROWS`."""
+        for start in range(0, table.num_rows, ROW_GROUP_ROWS):
+            group = table.slice(start, ROW_GROUP_ROWS).combine_chunks()
+            group = group.replace_schema_metadata(self._schema.metadata)
+            self._writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+
+    def finish(self) -> bytes:
+        """Return the whole file; it may have no rows."""
+        self._writer.close()
+        return self._sink.getvalue()
 
 
 def _check_columns(name: str, schema: pa.Schema) -> None:
@@ -81,19 +145,52 @@ def _rows_per_part(table: pa.Table, part_bytes: int) -> int:
     return groups_per_part * ROW_GROUP_ROWS
 
 
-def _encode(table: pa.Table, schema: pa.Schema) -> bytes:
+def _check_sorted(name: str, table: pa.Table, sorted_by: tuple[tuple[str, bool], ...]) -> None:
+    """Raise InvalidInput where a row comes before one that the order puts first."""
+    if not sorted_by or table.num_rows == 0:
+        return
+    in_order: Any = all(table.column(column).null_count == 0 for column, _ in sorted_by)
+    for column, descends in reversed(sorted_by if in_order else ()):
+        values = table.column(column).combine_chunks()
+        one, other = values.slice(0, len(values) - 1), values.slice(1)
+        before = pc.greater(one, other) if descends else pc.less(one, other)
+        in_order = pc.or_(before, pc.and_(pc.equal(one, other), in_order))
+    if in_order is False or not pc.all(in_order, min_count=0).as_py():
+        raise InvalidInput(
+            f"dataset {name!r}: the rows are not sorted by "
+            + ", ".join(f"{column}{' descending' * descends}" for column, descends in sorted_by),
+            code="rows_not_sorted",
+            hint="sort them first, or write them without a layout",
+        )
+
+
+def _encode(table: pa.Table, schema: pa.Schema, layout: Layout) -> bytes:
     sink = io.BytesIO()
-    with pq.ParquetWriter(
+    with _open_writer(sink, schema, layout) as writer:
+        for start in range(0, max(table.num_rows, 1), ROW_GROUP_ROWS):
+            group = table.slice(start, ROW_GROUP_ROWS).combine_chunks()
+            writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+    return sink.getvalue()
+
+
+def _open_writer(sink: io.BytesIO, schema: pa.Schema, layout: Layout) -> pq.ParquetWriter:
+    options: dict[str, Any] = {"write_page_index": layout.page_index}
+    if layout.encodings:
+        options["column_encoding"] = dict(layout.encodings)
+        options["use_dictionary"] = [n for n in schema.names if n not in layout.encodings]
+    if layout.sorted_by:
+        options["sorting_columns"] = [
+            pq.SortingColumn(schema.get_field_index(column), descending=descends)
+            for column, descends in layout.sorted_by
+        ]
+    return pq.ParquetWriter(
         sink,
         schema,
         compression="zstd",
         write_page_checksum=True,
         use_compliant_nested_type=False,  # else the item fields of lists are renamed
-    ) as writer:
-        for start in range(0, max(table.num_rows, 1), ROW_GROUP_ROWS):
-            group = table.slice(start, ROW_GROUP_ROWS).combine_chunks()
-            writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
-    return sink.getvalue()
+        **options,
+    )
 
 
 def _check_kept(name: str, schema: pa.Schema, data: bytes) -> None:

@@ -7,6 +7,10 @@
 | `read_table` | whole objects | size and SHA-256 before parsing, then every page |
 | `check_object` | whole objects, piece by piece | size and SHA-256 |
 
+A dataset can be opened for a time: then only objects that can hold rows of it are opened. Whatever
+is asked for, each object carries what is known of its times into the dataset, so that a scan with
+a filter on the time column leaves objects out as well.
+
 Only pyarrow verifies page checksums, and only if told to; so catalog files are opened here and
 nowhere else, and DuckDB and Polars get the pyarrow dataset. A page that fails while a dataset is
 scanned comes as pyarrow's OSError.
@@ -23,10 +27,12 @@ import pyarrow.fs
 
 from workbench.catalog.faults import corrupt
 from workbench.catalog.parquet import decode_table
+from workbench.catalog.partitions import bounds_filter, select, time_column_of
 from workbench.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from workbench.model.manifest import Manifest, ObjectRef
     from workbench.ports.object_store import ObjectStore
@@ -34,15 +40,29 @@ if TYPE_CHECKING:
 CHECK_BYTES: Final = 8 * 1024 * 1024
 # Objects up to this size are read whole; a larger one stays an open file.
 WHOLE_BYTES_MAX: Final = 16 * 1024 * 1024
+# What is held of them in all; beyond it, small ones are open files too.
+WHOLE_TOTAL_BYTES_MAX: Final = 1024 * 1024 * 1024
+# Small objects that are asked for at once.
+WAVE_OBJECTS: Final = 256
+WAVE_BYTES: Final = 64 * 1024 * 1024
 
 
-def open_dataset(store: ObjectStore, manifest: Manifest, *, hashed: bool) -> ds.Dataset:
+def open_dataset(
+    store: ObjectStore,
+    manifest: Manifest,
+    *,
+    hashed: bool,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> ds.Dataset:
     """Return a pyarrow dataset over the objects of `manifest`, in their order.
 
     Args:
         store: Where the objects are.
         manifest: Which they are.
         hashed: Read every object once to check its SHA-256 before it is opened.
+        since: Leave out objects whose rows are all before it. No row is filtered.
+        until: Leave out objects whose rows are all at it or later.
 
     Raises:
         Corruption: `object_missing`, `object_size_mismatch`, `object_hash_mismatch`,
@@ -54,12 +74,17 @@ def open_dataset(store: ObjectStore, manifest: Manifest, *, hashed: bool) -> ds.
     parquet = ds.ParquetFileFormat(default_fragment_scan_options=options)
     key = ""
     try:
+        refs = select(manifest, since, until)
+        first = (refs or manifest.objects)[0]
+        column = time_column_of(manifest)
         fragments = []
-        for ref in manifest.objects:
+        for ref, source in _sources(store, refs or [first], hashed=hashed):
             key = ref.key
-            fragments.append(parquet.make_fragment(_source(store, ref, hashed=hashed)))
-        key = manifest.objects[0].key
-        return ds.FileSystemDataset(fragments, fragments[0].physical_schema, parquet)
+            known = bounds_filter(ref, column)
+            fragments.append(parquet.make_fragment(source, partition_expression=known))
+        key = first.key
+        schema = fragments[0].physical_schema
+        return ds.FileSystemDataset(fragments if refs else [], schema, parquet)
     except (pa.ArrowException, OSError) as error:
         raise corrupt(key, f"cannot be read ({error})", "object_unreadable") from error
 
@@ -73,13 +98,8 @@ def read_table(store: ObjectStore, manifest: Manifest) -> pa.Table:
         InvalidInput: `dataset_without_objects`.
     """
     _check_objects(manifest)
-    tables = []
-    for ref in manifest.objects:
-        try:
-            data = store.get(ref.key)
-        except NotFound as error:
-            raise corrupt(ref.key, "is missing", "object_missing") from error
-        _check_content(ref, [data])
+    tables: list[pa.Table] = []
+    for ref, data in read_objects(store, manifest.objects):
         try:
             tables.append(decode_table(data))
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -90,24 +110,81 @@ def read_table(store: ObjectStore, manifest: Manifest) -> pa.Table:
     return pa.concat_tables([table.replace_schema_metadata(schema.metadata) for table in tables])
 
 
-def _source(store: ObjectStore, ref: ObjectRef, *, hashed: bool) -> pa.Buffer | pa.NativeFile:
-    """Return what pyarrow's threads read an object from without a call into Python.
+def read_objects(
+    store: ObjectStore, refs: Iterable[ObjectRef], *, hashed: bool = True
+) -> Iterator[tuple[ObjectRef, bytes]]:
+    """Yield objects whole, in their order, several at a time; check SHA-256, or only the size.
+
+    Raises:
+        Corruption: `object_missing`, `object_size_mismatch`, `object_hash_mismatch`.
+    """
+    for wave in _waves(refs):
+        for ref, data in zip(wave, _get_wave(store, wave), strict=True):
+            if hashed:
+                _check_content(ref, [data])
+            else:
+                _check_size(ref, len(data))
+            yield ref, data
+
+
+def _waves(refs: Iterable[ObjectRef]) -> Iterator[list[ObjectRef]]:
+    wave: list[ObjectRef] = []
+    size = 0
+    for ref in refs:
+        if wave and (len(wave) == WAVE_OBJECTS or size + ref.size > WAVE_BYTES):
+            yield wave
+            wave, size = [], 0
+        wave.append(ref)
+        size += ref.size
+    if wave:
+        yield wave
+
+
+def _get_wave(store: ObjectStore, wave: Sequence[ObjectRef]) -> Sequence[bytes]:
+    try:
+        return store.get_many([ref.key for ref in wave])
+    except NotFound:
+        for ref in wave:  # which one
+            try:
+                store.get_range(ref.key, 0, 1)
+            except NotFound as error:
+                raise corrupt(ref.key, "is missing", "object_missing") from error
+        raise
+
+
+def _sources(
+    store: ObjectStore, refs: Sequence[ObjectRef], *, hashed: bool
+) -> Iterator[tuple[ObjectRef, pa.Buffer | pa.NativeFile]]:
+    """Yield each object with what pyarrow's threads read it from without a call into Python.
 
     A dataset over a filesystem that is written in Python deadlocks now and then: a thread of
     pyarrow waits for the interpreter with a lock that the interpreter's thread wants. So objects
     are opened here, before anything is scanned; small ones, of which there may be many, are read
     whole and hold no file open.
     """
-    if ref.size <= WHOLE_BYTES_MAX:
-        try:
-            data = store.get(ref.key)
-        except NotFound as error:
-            raise corrupt(ref.key, "is missing", "object_missing") from error
-        if hashed:
-            _check_content(ref, [data])
+    whole, total = [], 0
+    for ref in refs:
+        if ref.size <= WHOLE_BYTES_MAX and total + ref.size <= WHOLE_TOTAL_BYTES_MAX:
+            whole.append(ref)
+            total += ref.size
+    ahead = read_objects(store, whole, hashed=hashed)
+    left = iter([*whole, None])
+    following = next(left)
+    for ref in refs:
+        if ref is following:
+            yield ref, pa.py_buffer(next(ahead)[1])
+            following = next(left)
         else:
-            _check_size(ref, len(data))
-        return pa.py_buffer(data)
+            yield ref, _open(store, ref, hashed=hashed)
+
+
+def open_source(store: ObjectStore, ref: ObjectRef) -> pa.Buffer | pa.NativeFile:
+    """Return one object, checked against its SHA-256, for pyarrow to read."""
+    [(_, source)] = _sources(store, [ref], hashed=True)
+    return source
+
+
+def _open(store: ObjectStore, ref: ObjectRef, *, hashed: bool) -> pa.NativeFile:
     filesystem = store.filesystem()
     [info] = filesystem.get_file_info([ref.key])
     if info.type != pyarrow.fs.FileType.File:

@@ -22,17 +22,23 @@ order. It does not know the records around it: that is `chain`'s.
 
 from __future__ import annotations
 
-import io
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from workbench.catalog.faults import corrupt
-from workbench.catalog.seal import BLANK, Seal, SealError
+from workbench.catalog.sealed import (
+    PARQUET_SEAL,
+    Limits,
+    check_format,
+    check_sizes,
+    encode_sealed,
+    open_sealed,
+    reading,
+)
 from workbench.catalog.values import is_object_ref, is_sha256
 from workbench.errors import InvalidInput
 from workbench.model.manifest import Manifest, ObjectRef, check_name, dataset_id_of
@@ -48,9 +54,7 @@ READ_BYTES_MAX: Final = 64 * 1024 * 1024
 UNPACKED_BYTES_MAX: Final = 512 * 1024 * 1024  # declared sizes; stops decompression bombs
 VALUES_MAX: Final = 16 * 1024 * 1024  # over all columns; stops run-length bombs
 
-_OWN: Final = b"workbench.sha256"
-# Thrift compact: field 1 (string) with its length, field 2 (string) with its length.
-RECORD_SEAL: Final = Seal(b"\x18" + bytes([len(_OWN)]) + _OWN + b"\x18" + bytes([len(BLANK)]))
+RECORD_SEAL: Final = PARQUET_SEAL
 
 _TIME: Final = pa.timestamp("us", "UTC")
 
@@ -86,6 +90,8 @@ SCHEMA_1: Final = _schema()
 SCHEMA: Final = _schema(
     pa.field("rows", pa.int64()), pa.field("time_min", _TIME), pa.field("time_max", _TIME)
 )
+# Of a dataset, without what is done with it: the rows of a checkpoint.
+MANIFEST_SCHEMA: Final = pa.schema(list(SCHEMA)[1:])
 _UPKEEP_OPS: Final = frozenset({"floor", "condemn", "sweep"})
 _TIME_BOUNDS: Final = ("time_min", "time_max")
 _SCHEMAS: Final = {RECORD_FORMAT_1: SCHEMA_1, RECORD_FORMAT: SCHEMA}
@@ -97,7 +103,8 @@ class Entry:
 
     Attributes:
         op: `put`: the dataset as it is from now on. `add`: likewise, but `objects` are only
-            those that come to the ones it has. `delete`: the dataset as it was when it went.
+            those that come to the ones it has. `delete`: the dataset as it was when it went,
+            without its objects, of which there may be more than a record holds.
         manifest: Of the dataset.
     """
 
@@ -133,6 +140,8 @@ class Record:
         committed_at: When, UTC; never before that of the record before.
         entries: No dataset twice.
         upkeep: Where garbage collection wrote it.
+        version: Of its format. In format 1 `committed_at` is the newest update in it, which may
+            lie before that of the record before.
     """
 
     catalog_uuid: uuid.UUID
@@ -143,6 +152,12 @@ class Record:
     committed_at: datetime
     entries: tuple[Entry, ...]
     upkeep: Upkeep | None = None
+    version: int = field(default=2, compare=False)
+
+    @property
+    def restarts(self) -> bool:
+        """Whether what came before is not to be relied on: a checkpoint at `seq` says all."""
+        return self.upkeep is not None and self.upkeep.floor == self.seq
 
 
 def encode_record(record: Record) -> bytes:
@@ -158,15 +173,13 @@ def encode_record(record: Record) -> bytes:
             f"a record of {len(record.entries)} datasets with {objects} objects takes "
             f"{len(data)} bytes, the most is {WRITE_BYTES_MAX}",
             code="record_too_large",
-            hint="commit fewer datasets at once, or replace a dataset of many small objects by "
-            "one of few",
+            hint="commit fewer datasets at once; `workbench catalog compact` makes few objects of "
+            "many small ones",
         )
     return data
 
 
 def _sealed_parquet(record: Record) -> bytes:
-    # One call, and no Arrow schema: the pairs of several calls come out in an order of their
-    # own, and the seal would not be last.
     footer = {
         "workbench.format": RECORD_FORMAT,
         "workbench.catalog_uuid": str(record.catalog_uuid),
@@ -176,25 +189,9 @@ def _sealed_parquet(record: Record) -> bytes:
         "workbench.writer": record.writer,
         "workbench.committed_at": record.committed_at.astimezone(UTC).isoformat(),
         "workbench.parent_sha256": record.parent_sha256,
-        _OWN.decode(): BLANK.decode(),
     }
     rows = [*map(_row, record.entries), *_upkeep_rows(record)]
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    sink = io.BytesIO()
-    with pq.ParquetWriter(
-        sink,
-        SCHEMA,
-        compression="zstd",
-        store_schema=False,
-        write_statistics=False,
-        write_page_checksum=True,
-    ) as writer:
-        writer.write_table(table)
-        writer.add_key_value_metadata(footer)
-    data = RECORD_SEAL.stamp(sink.getvalue())
-    last_pair = data.rfind(b"workbench.")  # none in the library's own text behind the pairs
-    assert data.rfind(RECORD_SEAL.marker) + 2 == last_pair, "the seal is not the last pair"
-    return data
+    return encode_sealed(pa.Table.from_pylist(rows, schema=SCHEMA), footer, seal=RECORD_SEAL)
 
 
 def decode_record(data: bytes, key: str) -> Record:
@@ -207,33 +204,21 @@ def decode_record(data: bytes, key: str) -> Record:
     Raises:
         Corruption: With the key and the reason.
     """
-    if len(data) > READ_BYTES_MAX:
-        raise corrupt(key, f"has {len(data)} bytes, the most is {READ_BYTES_MAX}")
-    try:
-        carried = RECORD_SEAL.check(data)
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        footer = _footer(file.metadata)
-        if footer.get(_OWN.decode()) != carried:
-            raise corrupt(key, "carries a second hash of itself")
-        found = footer.get("workbench.format")
-        if found not in _SCHEMAS:
-            raise corrupt(
-                key,
-                f"is of record format {found!r}, this workbench reads {RECORD_FORMAT!r}",
-                "record_format_unsupported",
-            )
-        return _record(footer, _rows(file, _SCHEMAS[found], key), key)
-    except SealError as error:
-        raise corrupt(key, str(error)) from error
-    # What pyarrow and the value types raise for bytes that make no sense.
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise corrupt(key, f"cannot be read ({error!r})") from error
+    limits = Limits(READ_BYTES_MAX, UNPACKED_BYTES_MAX, VALUES_MAX)
+    with reading(key, "record"):
+        file, footer = open_sealed(data, key, seal=RECORD_SEAL, limits=limits, kind="record")
+        schema = _SCHEMAS[check_format(footer, _SCHEMAS, key)]
+        check_sizes(file, schema, key, limits=limits, kind="record")
+        return _record(footer, file.read(use_threads=False).to_pylist(), key)
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    manifest = entry.manifest
+    return {"op": entry.op, **manifest_row(entry.manifest)}
+
+
+def manifest_row(manifest: Manifest) -> dict[str, Any]:
+    """Return the columns of a manifest, as records and checkpoints hold them."""
     return {
-        "op": entry.op,
         "dataset_id": str(manifest.dataset_id),
         "name": manifest.name,
         "schema_fingerprint": manifest.schema_fingerprint,
@@ -279,24 +264,6 @@ def _upkeep_rows(record: Record) -> Iterator[dict[str, Any]]:
         yield {**empty, "op": "sweep", "objects": gone}
 
 
-def _footer(metadata: pq.FileMetaData) -> dict[str, str]:
-    pairs: Mapping[bytes, bytes] = metadata.metadata or {}
-    return {key.decode(): value.decode() for key, value in pairs.items()}
-
-
-def _rows(file: pq.ParquetFile, schema: pa.Schema, key: str) -> list[dict[str, Any]]:
-    # First the schema: pyarrow aborts the process where a row group has other columns than it.
-    if not file.schema_arrow.equals(schema):
-        raise corrupt(key, "has other columns than records of its format have")
-    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-    unpacked = sum(group.total_byte_size for group in groups)
-    values = sum(group.column(i).num_values for group in groups for i in range(group.num_columns))
-    if unpacked > UNPACKED_BYTES_MAX or values > VALUES_MAX or file.metadata.num_rows > VALUES_MAX:
-        raise corrupt(key, f"declares {unpacked} bytes and {values} values unpacked")
-    rows: list[dict[str, Any]] = file.read(use_threads=False).to_pylist()
-    return rows
-
-
 def _record(footer: Mapping[str, str], rows: list[dict[str, Any]], key: str) -> Record:
     seq = int(footer["workbench.seq"])
     parent_sha256 = footer["workbench.parent_sha256"]
@@ -320,6 +287,7 @@ def _record(footer: Mapping[str, str], rows: list[dict[str, Any]], key: str) -> 
         committed_at=committed_at,
         entries=entries,
         upkeep=upkeep,
+        version=1 if footer["workbench.format"] == RECORD_FORMAT_1 else 2,
     )
 
 
@@ -342,6 +310,19 @@ def _upkeep(rows: list[dict[str, Any]], key: str) -> Upkeep | None:
 def _entry(row: dict[str, Any], key: str) -> Entry:
     if row["op"] not in {"put", "add", "delete"}:
         raise corrupt(key, f"has an unknown operation {row['op']!r}")
+    return Entry(op=row["op"], manifest=manifest_of(row, key))
+
+
+def manifest_of(row: Mapping[str, Any], key: str) -> Manifest:
+    """Return the manifest that a row holds.
+
+    Args:
+        row: Its columns.
+        key: Of the record or checkpoint, for the message.
+
+    Raises:
+        Corruption: It makes no sense, or its id does not fit its name.
+    """
     try:
         name = check_name(row["name"])
         objects = tuple(_object(item, key) for item in row["objects"])
@@ -373,7 +354,7 @@ def _entry(row: dict[str, Any], key: str) -> Entry:
         raise corrupt(key, f"dataset {name!r} was updated before it was created")
     if manifest.row_count is not None and manifest.row_count < 0:
         raise corrupt(key, f"dataset {name!r} has row count {manifest.row_count}")
-    return Entry(op=row["op"], manifest=manifest)
+    return manifest
 
 
 def _object(item: dict[str, Any], key: str) -> ObjectRef:

@@ -3,8 +3,8 @@
     State ──fold(link, link, …)──> State
     State ──plan(changes, now)───> Batch: rows of the next record, and what to answer
 
-A State is never changed: `fold` copies the index once and returns a new one, so whoever holds
-the old state keeps a whole one. Rules that only make sense in order are checked here:
+A State is never changed: `fold` returns a new one that shares what did not change (`index`), so
+whoever holds the old state keeps a whole one. Rules that only make sense in order are checked here:
 
 - an entry's fingerprint is the registered one; another name is needed for another fingerprint;
 - created_at is the registered one;
@@ -23,10 +23,11 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from workbench.catalog.faults import corrupt
+from workbench.catalog.index import Draft, Index
 from workbench.catalog.layout import log_key
 from workbench.catalog.record import Entry, Record, Upkeep
-from workbench.catalog.values import Registered, Registration
-from workbench.errors import Conflict, FingerprintConflict
+from workbench.catalog.values import TIME_COLUMN, Registered, Registration
+from workbench.errors import Conflict, FingerprintConflict, NotFound
 from workbench.model.manifest import Manifest, ObjectRef, dataset_id_of
 
 if TYPE_CHECKING:
@@ -57,15 +58,19 @@ class State:
         condemned: Keys that nothing may refer to any more, with the committed_at of the record
             that says so. They are decided in the log, so that a writer whose upload was
             collected meanwhile finds out when it commits, whatever its clock says.
+        anchor_sha256: Of FORMAT.
+        proven: Whether record `seq` was read; else a checkpoint says what hash it has.
     """
 
     catalog_uuid: uuid.UUID
     seq: int
     head_sha256: str
-    manifests: Mapping[str, Manifest]
+    manifests: Index
     committed_at: datetime | None = None
     floor: int = 0
     condemned: Mapping[str, datetime] = field(default_factory=dict)
+    anchor_sha256: str = ""
+    proven: bool = field(default=True, compare=False)
 
     def get(self, name: str) -> Manifest | None:
         """Return a copy that shares nothing that can change, None where absent."""
@@ -74,8 +79,29 @@ class State:
 
     def select(self, prefix: str) -> list[Manifest]:
         """Return copies of all whose name starts with `prefix`, by name."""
-        names = sorted(name for name in self.manifests if name.startswith(prefix))
-        return [_copy(self.manifests[name]) for name in names]
+        return [_copy(manifest) for manifest in self.manifests.select(prefix)]
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """Objects of a dataset that others take the place of; those that came meanwhile stay.
+
+    Attributes:
+        old: Keys, at least one; the new objects go to the place of the first.
+        new: What they become; may be empty.
+        rows: By how many rows the dataset changes: 0 where objects are merged.
+    """
+
+    old: tuple[str, ...]
+    new: tuple[ObjectRef, ...]
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A dataset that is to be there no more. Its objects stay until they are collected."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +114,16 @@ class Change:
         create: The name must be free, or hold the very same; checked again at every rebase.
         expected_rows: The row count that must be registered, 0 where absent; None means any.
             Checked again at every rebase.
+        swaps: Not empty: the registered objects change so, the properties are laid over the
+            registered ones, and the objects and row count of `registration` do not count. All
+            that is to go must still be there, at every rebase.
     """
 
     registration: Registration
     append: bool = False
     create: bool = False
     expected_rows: int | None = None
+    swaps: tuple[Swap, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,30 +147,32 @@ def fold(state: State, links: Iterable[Link]) -> State:
     Raises:
         Corruption: `record_rule_broken`; `state` is untouched.
     """
-    manifests, condemned = dict(state.manifests), dict(state.condemned)
+    manifests, condemned = Draft(state.manifests), dict(state.condemned)
     seq, head, floor, at = state.seq, state.head_sha256, state.floor, state.committed_at
     for link in links:
         record, key = link.record, log_key(link.record.seq)
         assert record.seq == seq + 1, "a link that does not follow"
-        if at is not None and record.committed_at < at:
+        if at is not None and record.committed_at < at and record.version > 1:
             raise corrupt(key, f"is older than the record before, of {at}", "record_rule_broken")
         for entry in record.entries:
             _apply(manifests, condemned, entry, key)
         if record.upkeep is not None:
             floor = _collect(manifests, condemned, floor, record, record.upkeep)
-        seq, head, at = record.seq, link.sha256, record.committed_at
+        seq, head = record.seq, link.sha256
+        at = record.committed_at if at is None else max(at, record.committed_at)
     return replace(
         state,
         seq=seq,
         head_sha256=head,
-        manifests=manifests,
+        manifests=manifests.done(),
         committed_at=at,
         floor=floor,
         condemned=condemned,
+        proven=True,
     )
 
 
-def plan(state: State, changes: Sequence[Change], now: datetime) -> Batch:
+def plan(state: State, changes: Sequence[Change | Removal], now: datetime) -> Batch:
     """Return what has to be written so that `changes` hold on top of `state`.
 
     What holds already is not written. Called again for every rebase.
@@ -154,14 +186,24 @@ def plan(state: State, changes: Sequence[Change], now: datetime) -> Batch:
         FingerprintConflict: For the first change whose dataset has another fingerprint.
         Conflict: `dataset_exists` for the first `create` whose name holds something else,
             `dataset_changed` for the first change that expects another row count,
+            `objects_changed` for the first swap whose objects are not there any more,
+            `time_column_changed` for the first append that is cut by another column,
             `object_condemned` for the first object that garbage collection has taken.
+        NotFound: `dataset_absent` for the first removal of what is not there.
     """
     entries, answers = [], []
     for change in changes:
+        if isinstance(change, Removal):
+            gone = _registered(state, change.name)
+            # Without objects, of which there may be more than a record holds.
+            entries.append(Entry("delete", replace(gone, objects=())))
+            answers.append(Registered(_copy(gone), existing=True, written=True))
+            continue
         registered = state.manifests.get(change.registration.name)
         _check_expected(registered, change)
         wanted = _merge(registered, change)
-        if registered is not None and _holds(registered, wanted):
+        # A swap changes what is known of objects even where their bytes are the same.
+        if registered is not None and not change.swaps and _holds(registered, wanted):
             answers.append(Registered(_copy(registered), existing=True, written=False))
             continue
         if registered is not None and change.create:
@@ -178,17 +220,33 @@ def plan(state: State, changes: Sequence[Change], now: datetime) -> Batch:
 
 def _entry(state: State, registered: Manifest | None, manifest: Manifest, change: Change) -> Entry:
     """Return the row for one change: an addition names only what it adds."""
-    for ref in change.registration.objects:
+    swapped = (ref for swap in change.swaps for ref in swap.new)
+    for ref in (*change.registration.objects, *swapped):
         if ref.key in state.condemned:
-            raise Conflict(
-                f"dataset {manifest.name!r}: garbage collection has taken {ref.key!r}, as nothing "
-                "referred to it",
-                code="object_condemned",
-                hint="write the data again; a writer must commit within the grace period",
-            )
+            raise condemned_error(manifest.name, ref.key)
     if registered is None or not change.append:
         return Entry("put", manifest)
     return Entry("add", replace(manifest, objects=manifest.objects[len(registered.objects) :]))
+
+
+def condemned_error(name: str, key: str) -> Conflict:
+    """Return what a writer is told whose upload was collected before it could commit."""
+    return Conflict(
+        f"dataset {name!r}: garbage collection has taken {key!r}, as nothing referred to it",
+        code="object_condemned",
+        hint="write the data again; a writer must commit within the grace period",
+    )
+
+
+def _registered(state: State, name: str) -> Manifest:
+    registered = state.manifests.get(name)
+    if registered is None:
+        raise NotFound(
+            f"no dataset {name!r} at sequence {state.seq}",
+            code="dataset_absent",
+            hint="somebody else may have removed it; `workbench catalog ls` lists all",
+        )
+    return registered
 
 
 def _check_expected(registered: Manifest | None, change: Change) -> None:
@@ -205,7 +263,7 @@ def _check_expected(registered: Manifest | None, change: Change) -> None:
 
 
 def _collect(
-    manifests: Mapping[str, Manifest],
+    manifests: Draft,
     condemned: dict[str, datetime],
     floor: int,
     record: Record,
@@ -214,7 +272,7 @@ def _collect(
     """Carry out a decision of garbage collection; return the new floor."""
     key = log_key(record.seq)
     if upkeep.condemned:
-        live = {ref.key for one in manifests.values() for ref in one.objects}
+        live = manifests.referred([ref.key for ref in upkeep.condemned])
         for ref in upkeep.condemned:
             if ref.key in live or ref.key in condemned:
                 why = "is registered" if ref.key in live else "was condemned before"
@@ -230,9 +288,7 @@ def _collect(
     return floor if upkeep.floor is None else upkeep.floor
 
 
-def _apply(
-    manifests: dict[str, Manifest], condemned: Mapping[str, datetime], entry: Entry, key: str
-) -> None:
+def _apply(manifests: Draft, condemned: Mapping[str, datetime], entry: Entry, key: str) -> None:
     name = entry.manifest.name
     registered = manifests.get(name)
     if entry.op == "delete":
@@ -261,6 +317,8 @@ def _apply(
 
 def _merge(registered: Manifest | None, change: Change) -> Registration:
     wanted = change.registration
+    if change.swaps:
+        return _swapped(registered, change)
     if registered is None:
         return wanted
     if registered.schema_fingerprint != wanted.schema_fingerprint:
@@ -269,12 +327,57 @@ def _merge(registered: Manifest | None, change: Change) -> Registration:
         )
     if not change.append:
         return wanted
+    _check_time_column(registered, wanted)
     counted = registered.row_count is not None and wanted.row_count is not None
     added = () if wanted.row_count == 0 else wanted.objects  # no rows, no object
     return replace(
         wanted,
         objects=registered.objects + added,
         row_count=(registered.row_count or 0) + (wanted.row_count or 0) if counted else None,
+        properties={**registered.properties, **wanted.properties},
+    )
+
+
+def _check_time_column(registered: Manifest, wanted: Registration) -> None:
+    """Raise Conflict where the bounds of the new objects are of another column."""
+    before, now = (each.properties.get(TIME_COLUMN) for each in (registered, wanted))
+    if registered.objects and None not in {before, now} and before != now:
+        raise Conflict(
+            f"dataset {registered.name!r} is cut by its column {before!r}, the new rows by {now!r}",
+            code="time_column_changed",
+            hint="append with the same time_column, or replace the dataset",
+        )
+
+
+def _swapped(registered: Manifest | None, change: Change) -> Registration:
+    """Return what holds once the swaps are done."""
+    wanted = change.registration
+    objects = [] if registered is None else list(registered.objects)
+    rows = None if registered is None else registered.row_count
+    for swap in change.swaps:
+        places = {ref.key: place for place, ref in enumerate(objects)}
+        old = set(swap.old)
+        assert old, "a swap of nothing"
+        if registered is None or not old <= places.keys():
+            raise Conflict(
+                f"dataset {wanted.name!r} no longer has all objects that were to be replaced",
+                code="objects_changed",
+                hint="somebody else replaced them first: look at what is there now",
+            )
+        first = min(places[key] for key in old)
+        after = [ref for ref in objects[first:] if ref.key not in old]
+        objects = [*objects[:first], *swap.new, *after]
+        # A count below zero shows that what was registered was none.
+        rows = None if rows is None or rows + swap.rows < 0 else rows + swap.rows
+    assert registered is not None
+    if registered.schema_fingerprint != wanted.schema_fingerprint:
+        raise FingerprintConflict(
+            wanted.name, registered.schema_fingerprint, wanted.schema_fingerprint
+        )
+    return replace(
+        wanted,
+        objects=tuple(objects),
+        row_count=rows,
         properties={**registered.properties, **wanted.properties},
     )
 

@@ -14,15 +14,24 @@ from typing import TYPE_CHECKING, Final
 from workbench.catalog.commit import pause
 from workbench.catalog.faults import corrupt
 from workbench.catalog.layout import data_key
-from workbench.catalog.parquet import encode_parts
+from workbench.catalog.parquet import encode_parts, row_count_of
+from workbench.catalog.partitions import bounds, cut
 from workbench.catalog.registry import Batch, Change
-from workbench.catalog.values import Registration, Write, check_distinct, check_properties
+from workbench.catalog.values import (
+    TIME_COLUMN,
+    Registration,
+    Write,
+    check_distinct,
+    check_properties,
+)
 from workbench.errors import InvalidArgument, OutcomeUnknown, Unavailable, WorkbenchError
 from workbench.model.manifest import ObjectRef, dataset_id_of, schema_fingerprint
 
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Sequence
+
+    import pyarrow as pa
 
     from workbench.ports.object_store import ObjectStore
     from workbench.ports.system import Clock, Rng
@@ -68,7 +77,7 @@ class Uploads:
         for key in self._referred(batch):
             if key not in self._uploaded:
                 self._uploaded.add(key)  # before the put: an unknown outcome counts as there
-                self._upload(key, self._parts[key])
+                upload(self._store, key, self._parts[key], clock=self._clock, rng=self._rng)
 
     def discard(self, batch: Batch | None = None) -> None:
         """Remove what was uploaded and `batch` does not refer to, as far as the store lets us.
@@ -81,18 +90,25 @@ class Uploads:
                 self._store.delete(key)
 
     def _encode(self, write: Write, txn: uuid.UUID) -> Change:
-        refs = []
-        parts = encode_parts(write.name, write.table, write.parquet_metadata)
-        for number, data in enumerate(parts):
-            key = data_key(dataset_id_of(write.name), txn, number)
-            self._parts[key] = data
-            refs.append(ObjectRef(key, len(data), hashlib.sha256(data).hexdigest()))
+        refs: list[ObjectRef] = []
+        column = write.time_column
+        for period in cut(write.name, write.table, column):
+            start = 0
+            for data in encode_parts(
+                write.name, period.table, write.parquet_metadata, layout=write.layout
+            ):
+                rows = row_count_of(data)
+                part = period.table.slice(start, rows)
+                start += rows
+                key = data_key(dataset_id_of(write.name), txn, len(refs))
+                self._parts[key] = data
+                refs.append(object_ref(key, data, rows, part, column))
         registration = Registration(
             name=write.name,
             schema_fingerprint=schema_fingerprint(write.table.schema),
             objects=tuple(refs),
             row_count=write.table.num_rows,
-            properties=dict(write.properties),
+            properties=dict(write.properties) | ({TIME_COLUMN: column} if column else {}),
         )
         return Change(
             registration,
@@ -105,22 +121,36 @@ class Uploads:
         refs = (ref for entry in batch.entries for ref in entry.manifest.objects)
         return [ref.key for ref in refs if ref.key in self._parts]
 
-    def _upload(self, key: str, data: bytes) -> None:
-        failure: WorkbenchError | None = None
-        for attempt in range(UPLOAD_ATTEMPTS_MAX):
-            if attempt:
-                pause(attempt, self._clock, self._rng)
-            try:
-                if self._store.put_if_absent(key, data) or self._store.get(key) == data:
-                    return  # taken: only by an earlier attempt of ours
-                failure = corrupt(key, "reads back as other bytes", "object_hash_mismatch")
-            except (Unavailable, OutcomeUnknown) as error:
-                failure = error
-        raise Unavailable(
-            f"could not upload {key!r} to {self._store.url} in {UPLOAD_ATTEMPTS_MAX} attempts",
-            code="upload_failed",
-            hint="nothing was committed; run the same command again",
-        ) from failure
+
+def object_ref(
+    key: str, data: bytes, rows: int, table: pa.Table, time_column: str | None
+) -> ObjectRef:
+    """Return what a manifest says of an object: hash, rows, and the bounds of its time column."""
+    limits = (None, None) if time_column is None else bounds(table, time_column)
+    return ObjectRef(key, len(data), hashlib.sha256(data).hexdigest(), rows, *limits)
+
+
+def upload(store: ObjectStore, key: str, data: bytes, *, clock: Clock, rng: Rng) -> None:
+    """Put an object under a key that is nobody else's, so often as it takes.
+
+    Raises:
+        Unavailable: `upload_failed`; the object may be there or not.
+    """
+    failure: WorkbenchError | None = None
+    for attempt in range(UPLOAD_ATTEMPTS_MAX):
+        if attempt:
+            pause(attempt, clock, rng)
+        try:
+            if store.put_if_absent(key, data) or store.get(key) == data:
+                return  # taken: only by an earlier attempt of ours
+            failure = corrupt(key, "reads back as other bytes", "object_hash_mismatch")
+        except (Unavailable, OutcomeUnknown) as error:
+            failure = error
+    raise Unavailable(
+        f"could not upload {key!r} to {store.url} in {UPLOAD_ATTEMPTS_MAX} attempts",
+        code="upload_failed",
+        hint="nothing was committed; run the same command again",
+    ) from failure
 
 
 def _check_write(write: Write) -> None:
@@ -129,6 +159,14 @@ def _check_write(write: Write) -> None:
             f"dataset {write.name!r}: unknown mode {write.mode!r}",
             code="write_mode_unknown",
             hint="use 'replace', 'append' or 'create'",
+        )
+    named = write.properties.get(TIME_COLUMN)
+    if named is not None and named != write.time_column:
+        raise InvalidArgument(
+            f"dataset {write.name!r}: the property {TIME_COLUMN} says {named!r}, the write is cut "
+            f"by {write.time_column!r}",
+            code="time_column_invalid",
+            hint=f"leave the property out and give {TIME_COLUMN}",
         )
     if write.expected_rows is not None and (write.mode != "append" or write.expected_rows < 0):
         raise InvalidArgument(

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from workbench.catalog.parquet import Layout
     from workbench.model.manifest import Manifest, ObjectRef
 
 WRITER_CHARS_MAX: Final = 256
+TIME_COLUMN: Final = "time_column"  # the property that names it
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -59,6 +61,9 @@ class Write:
             written, 0 for an absent dataset; None means any. Another count is a Conflict, so
             that rows which were chosen by looking at the others are never added twice.
         parquet_metadata: Goes into the schema metadata of the data files.
+        layout: How the rows lie in the files; None where their order is not known.
+        time_column: A column of UTC microseconds without nulls: the rows are cut into one object
+            per UTC day of it, and stand in the order of days. None keeps them as they come.
     """
 
     name: str
@@ -67,6 +72,8 @@ class Write:
     properties: Mapping[str, str] = field(default_factory=dict)
     parquet_metadata: Mapping[str, str] = field(default_factory=dict)
     expected_rows: int | None = None
+    layout: Layout | None = None
+    time_column: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""`workbench catalog`: create, list, show, check."""
+"""`workbench catalog`: create, list, show, look back, check, repair."""
 
 from __future__ import annotations
 
@@ -6,23 +6,37 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from workbench.cli.common import catalog_option, emit, json_option, print_table, progress_bar
-from workbench.model.times import rfc3339
+from workbench.cli.catalog_import import import_legacy, register
+from workbench.cli.catalog_upkeep import compact, expire, gc, rm
+from workbench.cli.common import catalog_option, emit, json_option, print_table, progress_bar, warn
+from workbench.model.times import parse_time, rfc3339
 
 if TYPE_CHECKING:
+    from workbench.catalog.catalog import Catalog
+    from workbench.catalog.travel import CatalogAt
     from workbench.model.manifest import Manifest
+
+
+_at_option = click.option(
+    "--at", metavar="SEQ|TIME", help="As it was after this record, or at this time (RFC 3339)."
+)
 
 
 @click.group()
 def catalog() -> None:
-    """Create, list and check the catalog.
+    """Create, list, check and repair the catalog.
 
     \b
     Examples:
       workbench catalog init
       workbench catalog ls --prefix plan/
+      workbench catalog at 2026-11-21T12:00:00Z
       workbench catalog verify --json
     """
+
+
+for _command in (register, import_legacy, compact, expire, rm, gc):
+    catalog.add_command(_command)
 
 
 @catalog.command()
@@ -47,51 +61,62 @@ def init(catalog_url: str, as_json: bool) -> None:
 @catalog.command()
 @catalog_option
 @click.option("--prefix", default="", help="Only names that start with this.")
+@_at_option
 @json_option
-def ls(catalog_url: str, prefix: str, as_json: bool) -> None:
+def ls(catalog_url: str, prefix: str, at: str | None, as_json: bool) -> None:
     """List the datasets, by name.
 
     \b
-    Example:
+    Examples:
       workbench catalog ls --prefix plan/
+      workbench catalog ls --at 128
     """
-    from workbench.session.wiring import open_catalog
-
-    opened = open_catalog(catalog_url)
+    opened = _open(catalog_url, at)
     manifests = opened.list(prefix)
     if as_json:
         datasets = [_fields(manifest) for manifest in manifests]
         emit("catalog_ls", {"seq": opened.seq, "datasets": datasets})
         return
-    print_table(
-        f"{len(manifests)} datasets at sequence {opened.seq}",
-        [("name", "left"), ("rows", "right"), ("bytes", "right"), ("updated", "left")],
-        [
-            [
-                m.name,
-                "" if m.row_count is None else f"{m.row_count:,}",
-                f"{sum(o.size for o in m.objects):,}",
-                rfc3339(m.updated_at),
-            ]
-            for m in manifests
-        ],
-    )
+    _print_datasets(manifests, f"at sequence {opened.seq}")
+
+
+@catalog.command(name="at")
+@click.argument("point", metavar="SEQ|TIME")
+@catalog_option
+@json_option
+def look_back(point: str, catalog_url: str, as_json: bool) -> None:
+    """Show what the catalog was after record SEQ, or at TIME (RFC 3339).
+
+    \b
+    Examples:
+      workbench catalog at 128
+      workbench catalog at 2026-11-21T12:00:00Z
+    """
+    then = _open(catalog_url, point)
+    manifests = then.list()
+    since = None if then.committed_at is None else rfc3339(then.committed_at)
+    if as_json:
+        datasets = [_fields(manifest) for manifest in manifests]
+        emit("catalog_at", {"seq": then.seq, "committed_at": since, "datasets": datasets})
+        return
+    click.echo("before the first record" if since is None else f"committed {since}")
+    _print_datasets(manifests, f"at sequence {then.seq}")
 
 
 @catalog.command()
 @click.argument("name")
 @catalog_option
+@_at_option
 @json_option
-def show(name: str, catalog_url: str, as_json: bool) -> None:
+def show(name: str, catalog_url: str, at: str | None, as_json: bool) -> None:
     """Show one dataset: id, schema fingerprint, objects, and what was assumed.
 
     \b
-    Example:
+    Examples:
       workbench catalog show cloudphysics/access
+      workbench catalog show cloudphysics/access --at 2026-11-21T12:00:00Z
     """
-    from workbench.session.wiring import open_catalog
-
-    manifest = open_catalog(catalog_url).get(name)
+    manifest = _open(catalog_url, at).get(name)
     if as_json:
         emit("catalog_show", _fields(manifest))
         return
@@ -125,18 +150,90 @@ def verify(catalog_url: str, as_json: bool) -> int:
     from workbench.session.wiring import audit_catalog
 
     with progress_bar() as progress:
-        progress("checking", 0, None)
-        found = audit_catalog(catalog_url)
+        found = audit_catalog(catalog_url, progress)
     if as_json:
         problems = [{"key": each.key, "reason": each.reason} for each in found.problems]
-        counts = {"seq": found.seq, "records": found.records, "checkpoints": 0}
-        emit("catalog_verify", {**counts, "objects": found.objects, "problems": problems})
+        counts = {"seq": found.seq, "records": found.records, "checkpoints": found.checkpoints}
+        rest = {"objects": found.objects, "condemned": found.condemned, "problems": problems}
+        emit("catalog_verify", {**counts, **rest})
         return 1 if problems else 0
     for each in found.problems:
         click.echo(f"{each.key}: {each.reason}")
     state = f"{len(found.problems)} problems" if found.problems else "no problem"
-    click.echo(f"{found.records} records and {found.objects} objects checked: {state}")
+    click.echo(
+        f"{found.records} records, {found.checkpoints} checkpoints and {found.objects} objects "
+        f"checked: {state}"
+    )
+    if found.problems:
+        click.echo("`workbench catalog repair` says what can be done")
     return 1 if found.problems else 0
+
+
+@catalog.command()
+@catalog_option
+@click.option("--yes", "apply", is_flag=True, help="Do it; without this it is only said.")
+@json_option
+def repair(catalog_url: str, apply: bool, as_json: bool) -> int:
+    """Say what makes a damaged catalog open and verify again; do it with --yes.
+
+    What is damaged is moved to `_catalog/v1/quarantine/`, with all its bytes; nothing that is
+    intact is removed. The exit status is 1 where something is left to do, or cannot be repaired.
+
+    \b
+    Examples:
+      workbench catalog repair
+      workbench catalog repair --yes
+    """
+    from workbench.session.wiring import repair_catalog
+
+    with progress_bar() as progress:
+        found = repair_catalog(catalog_url, apply=apply, progress=progress)
+    unfinished = bool(found.left) or (bool(found.actions) and not found.applied)
+    if as_json:
+        actions = [{"step": a.step.value, "key": a.key, "text": a.text} for a in found.actions]
+        left = [{"key": each.key, "reason": each.reason} for each in found.left]
+        done = {"applied": found.applied, "actions": actions, "lost": list(found.lost)}
+        emit("catalog_repair", {**done, "left": left})
+        return 1 if unfinished else 0
+    for action in found.actions:
+        click.echo(f"{'done' if found.applied else 'to do'}: {action.key}: {action.text}")
+    for each in found.left:
+        click.echo(f"beyond repair: {each.key}: {each.reason}")
+    if not (found.actions or found.left):
+        click.echo("nothing to repair")
+    elif found.actions and not found.applied:
+        click.echo("nothing was changed; run `workbench catalog repair --yes` to do this")
+    return 1 if unfinished else 0
+
+
+def _open(url: str, at: str | None) -> Catalog | CatalogAt:
+    """Open the catalog, as it is or as it was; what could be passed over goes to stderr."""
+    from workbench.session.wiring import open_catalog
+
+    opened = open_catalog(url)
+    try:
+        if at is None:
+            return opened
+        return opened.at(int(at) if at.isdecimal() and at.isascii() else parse_time(at))
+    finally:
+        for notice in opened.notices:
+            warn(notice)
+
+
+def _print_datasets(manifests: list[Manifest], when: str) -> None:
+    print_table(
+        f"{len(manifests)} datasets {when}",
+        [("name", "left"), ("rows", "right"), ("bytes", "right"), ("updated", "left")],
+        [
+            [
+                m.name,
+                "" if m.row_count is None else f"{m.row_count:,}",
+                f"{sum(o.size for o in m.objects):,}",
+                rfc3339(m.updated_at),
+            ]
+            for m in manifests
+        ],
+    )
 
 
 def _fields(manifest: Manifest) -> dict[str, Any]:

@@ -9,20 +9,22 @@ what the load covers (`50%`), which saves looking the middle up.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from workbench.catalog.values import TIME_COLUMN
 from workbench.errors import InvalidArgument, NotFound
 from workbench.model.tables import table_to_routes
 from workbench.model.times import parse_time, rfc3339
-from workbench.query.load import LoadReader, Source
+from workbench.query.load import EXTRAS, Extent, LoadReader, Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from workbench.catalog.catalog import Catalog
+    from workbench.model.manifest import Manifest
     from workbench.model.routes import RouteSnapshot
-    from workbench.query.load import Extent
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +131,33 @@ def open_cluster(catalog: Catalog, name: str | None) -> ClusterView:
         )
     present = {manifest.name for manifest in catalog.list(f"{chosen}/")}
     data = {
-        source.value: catalog.dataset(f"{chosen}/{source.value}", hashed=True)
-        for source in Source
-        if f"{chosen}/{source.value}" in present
+        str(kind): catalog.dataset(f"{chosen}/{kind}", hashed=True)
+        for kind in (*Source, *EXTRAS)
+        if f"{chosen}/{kind}" in present
     }
     load = LoadReader(chosen, data)
+    manifest = catalog.get(f"{chosen}/{Source.LOAD_WINDOW.value}")
+    known = None if Source.ACCESS in data else _known_extent(manifest)
     return ClusterView(
         name=chosen,
         snapshot=table_to_routes(catalog.read(f"{chosen}/route")),
         load=load,
-        extent=load.extent(),
-        properties=catalog.get(f"{chosen}/{Source.LOAD_WINDOW.value}").properties,
+        extent=known or load.extent(),
+        properties=manifest.properties,
     )
+
+
+def _known_extent(manifest: Manifest) -> Extent | None:
+    """Return what the manifest alone tells of a running cluster's windows, if it tells all.
+
+    Reading it off millions of rows takes seconds, and every question begins with it.
+    """
+    refs = [ref for ref in manifest.objects if ref.rows != 0]
+    firsts = [ref.time_min for ref in refs if ref.time_min is not None]
+    lasts = [ref.time_max for ref in refs if ref.time_max is not None]
+    window_ms, windows = (manifest.properties.get(name, "") for name in ("window_ms", "windows"))
+    is_told = manifest.properties.get(TIME_COLUMN) == "window_start" and len(firsts) == len(refs)
+    if not (refs and is_told and window_ms.isdecimal() and windows.isdecimal()):
+        return None
+    length = timedelta(milliseconds=int(window_ms))
+    return Extent(min(firsts), max(lasts) + length, int(windows), int(window_ms))

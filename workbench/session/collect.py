@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from workbench.catalog.catalog import Write
 from workbench.errors import Conflict, InvalidArgument, InvalidInput, NotFound, Storage
-from workbench.model.manifest import check_name
+from workbench.model.manifest import check_name, dataset_id_of
 from workbench.model.routes import RouteDescriptor, RouteSnapshot, check_routes
 from workbench.model.tables import routes_to_table
 from workbench.session.plans import PLAN_PREFIX
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from workbench.catalog.catalog import Catalog
     from workbench.traces.readers import Trace
 
 TRACE_SCHEME: Final = "trace:"
@@ -51,6 +52,8 @@ BUCKETS_MIN: Final = 128
 TRACE_CATALOG_VERSION: Final = 1
 TRACE_GROUP: Final = 1
 NODE_SCHEME: Final = "node"
+# By which a cluster's datasets are cut into days.
+TIME_COLUMNS: Final = {"access": "time", "load_window": "window_start"}
 # 127.0.0.1:7001, [::1]:7001, http://host:7001/
 _HOST_AND_PORT: Final = re.compile(
     r"(\w+://)?(?P<address>(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):\d{1,5})/?"
@@ -311,7 +314,13 @@ def _register(  # noqa: PLR0913, PLR0917 - the last step of collect, one call
     catalog = open_or_create_catalog(catalog_url)
     mode: Literal["create", "replace"] = "replace" if options.replace else "create"
     writes = [
-        Write(name=f"{cluster}/{kind}", table=table, mode=mode, properties=properties)
+        Write(
+            name=f"{cluster}/{kind}",
+            table=table,
+            mode=mode,
+            properties=properties,
+            time_column=TIME_COLUMNS.get(kind),
+        )
         for kind, table in tables.items()
     ]
     try:
@@ -319,6 +328,12 @@ def _register(  # noqa: PLR0913, PLR0917 - the last step of collect, one call
     except Conflict as error:
         if error.code != "dataset_exists":
             raise
+        progress("comparing with what is there", 0, None)
+        if _is_held(catalog, writes):
+            return False, {
+                kind: (write.name, str(dataset_id_of(write.name)))
+                for kind, write in zip(tables, writes, strict=True)
+            }
         raise Conflict(
             f"cluster {cluster!r} holds a collection of another file or with other options",
             code="cluster_exists",
@@ -329,6 +344,27 @@ def _register(  # noqa: PLR0913, PLR0917 - the last step of collect, one call
         for kind, each in zip(tables, registered, strict=True)
     }
     return any(each.written for each in registered), ids
+
+
+def _is_held(catalog: Catalog, writes: Sequence[Write]) -> bool:
+    """Tell whether these rows are there already, in other objects, as once they were merged."""
+    for write in writes:
+        try:
+            manifest = catalog.get(write.name)
+        except NotFound:
+            return False
+        said = {name: manifest.properties.get(name) for name in write.properties}
+        if said != write.properties or manifest.row_count != write.table.num_rows:
+            return False
+    return all(_same_rows(catalog.read(write.name), write.table) for write in writes)
+
+
+def _same_rows(one: pa.Table, other: pa.Table) -> bool:
+    """Tell whether two tables have the same rows, in any order."""
+    if not one.schema.equals(other.schema):
+        return False
+    order = [(name, "ascending") for name in one.schema.names]
+    return bool(one.sort_by(order).equals(other.sort_by(order)))
 
 
 def _orphaned_plans(catalog_url: str, cluster: str) -> list[str]:

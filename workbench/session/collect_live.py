@@ -7,6 +7,7 @@
   record is bound to the number of rows that was read before; where another collector was first,
   what is new is worked out again.
 - A cluster's name belongs to one cluster, by its own id, and to one window length.
+- One object per round; where many small ones have come together, they are merged.
 - Between the newest window collected and the oldest that the cluster still keeps, nothing was
   measured. Such a gap is told, and kept as a warning with the data; no row is made up for it.
 
@@ -30,8 +31,14 @@ from workbench.errors import Conflict, Corruption, InvalidArgument, NotFound, Un
 from workbench.model.tables import LOAD_WINDOW, check_table, routes_to_table
 from workbench.model.times import parse_time, rfc3339
 from workbench.ports.connector import LoadSource
-from workbench.session.collect import CollectedDataset, check_cluster, cluster_of
+from workbench.session.collect import (
+    TIME_COLUMNS,
+    CollectedDataset,
+    check_cluster,
+    cluster_of,
+)
 from workbench.session.progress import Progress, silent
+from workbench.session.upkeep import compact_if_many
 from workbench.session.wiring import open_or_create_catalog, open_routes
 
 if TYPE_CHECKING:
@@ -207,7 +214,9 @@ def collect_live(
                     raise
                 catalog.refresh()
             else:
-                return replace(answer, seconds=monotonic() - started)
+                tidied = [compact_if_many(catalog, each.name) for each in answer.datasets]
+                warnings = (*answer.warnings, *filter(None, tidied))
+                return replace(answer, seconds=monotonic() - started, warnings=warnings)
     finally:
         source.close()
     raise Unavailable(
@@ -390,10 +399,11 @@ def _write(
     options: LiveOptions,
 ) -> Write:
     """Return the write of one dataset, bound to what was read of it unless it replaces it."""
+    column = TIME_COLUMNS.get(name.rpartition("/")[2])
     if options.replace:
-        return Write(name, table, "replace", properties)
+        return Write(name, table, "replace", properties, time_column=column)
     rows = known.row_count if known else 0
-    return Write(name, table, "append", properties, expected_rows=rows)
+    return Write(name, table, "append", properties, expected_rows=rows, time_column=column)
 
 
 def _new_windows(load: LoadAnswer | None, newer_than: datetime | None) -> pa.Table:

@@ -10,7 +10,7 @@ Rules:
 
 - The folder is created by the first put, so a job that fails before leaves nothing behind.
 - Temporary files live under `~tmp`; `~` is no character of keys, so listing never shows them.
-  One that a killed process left does no harm and may be deleted while nobody writes.
+  One that a killed process left does no harm; `remove_temporary` removes the old ones.
 - Every key is checked as a key and then resolved: what a symbolic link leads out of the root is
   refused, for reading and for writing.
 - A put that fails before the link changed nothing (Storage). One that fails after it may be lost
@@ -197,6 +197,21 @@ class LocalStore:
         """Remove the object; absent keys are fine."""
         with contextlib.suppress(NotFound), self._errors("delete", key):
             os.unlink(self._path(key))  # noqa: PTH108
+
+    def remove_temporary(self, before: datetime) -> int:
+        """Remove what killed writers left under `~tmp` before that moment; return how many."""
+        removed = 0
+        folder = os.path.join(self._root, TEMPORARY)  # noqa: PTH118
+        self._check_inside(folder)
+        with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+            for entry in entries:
+                # One that its writer finished and removed meanwhile is gone: fine.
+                with contextlib.suppress(NotFound), self._errors("delete", TEMPORARY):
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode) and status.st_mtime < before.timestamp():
+                        os.unlink(entry.path)  # noqa: PTH108
+                        removed += 1
+        return removed
 
     def size_of(self, key: str) -> int | None:
         """Return the object's size in bytes, None where there is no such object."""
