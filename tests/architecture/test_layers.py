@@ -33,6 +33,7 @@ PLANTED = [
     ("workbench/raft/rogue.py", "import workbench.replica.replica", "Imports point down"),
     ("workbench/replica/rogue.py", "import workbench.host.host", "Imports point down"),
     ("workbench/node/rogue.py", "import workbench.query.load", "Imports point down"),
+    ("workbench/sim/rogue.py", "import workbench.node.runtime", "Imports point down"),
     ("workbench/host/rogue.py", "import workbench.node.runtime", "Imports point down"),
     ("workbench/cli/rogue.py", "import workbench_connectors", "Only the session composes"),
     (
