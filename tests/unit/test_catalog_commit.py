@@ -454,22 +454,22 @@ def test_create_beside_orphaned_records_is_corruption(inner):
 # --- how many requests
 
 
-def test_commit_costs_one_probe_one_upload_and_one_put(inner):
+def test_commit_costs_one_probe_one_upload_one_put_and_a_look_at_the_checkpoints(inner):
     one, store = writer_on(inner)
     store.calls.clear()
     one.commit([Write("a", numbers(2), "append")])
-    assert [call for call, _ in store.calls] == ["get", "put", "put"]
+    assert [call for call, _ in store.calls] == ["get", "put", "put", "list"]
     store.calls.clear()
     one.register([Registration(f"d/{n}", "f", (ObjectRef("k", 1),)) for n in range(100)])
-    assert [call for call, _ in store.calls] == ["get", "put"]
+    assert [call for call, _ in store.calls] == ["get", "put", "list"]
 
 
-def test_opening_costs_the_anchor_one_listing_and_the_records(inner):
+def test_opening_without_a_checkpoint_costs_three_requests_and_the_records(inner):
     one = reopen(inner)
     for n in range(5):
         one.commit([Write("a", numbers(n), "append")])
     _, store = writer_on(inner)
-    assert [call for call, _ in store.calls] == ["get", "list", *["get"] * 6]
+    assert [call for call, _ in store.calls] == ["get", "list", "get", *["get"] * 6]
 
 
 def test_an_append_writes_only_what_it_adds_and_folds_to_the_whole():

@@ -203,14 +203,14 @@ def test_object_that_is_no_record_is_corruption(store, data):
 
 def test_record_over_the_read_limit_is_refused_before_it_is_parsed(store, monkeypatch):
     monkeypatch.setattr(record_module, "READ_BYTES_MAX", 100)
-    monkeypatch.setattr(record_module.pq, "ParquetFile", None)
+    monkeypatch.setattr(pq, "ParquetFile", None)
     expect(store, log_key(1), "record_corrupt", "the most is 100")
 
 
 def test_seal_is_checked_before_the_record_is_parsed(store, monkeypatch):
     data = bytearray(store.get(log_key(1)))
     data[20] ^= 1
-    monkeypatch.setattr(record_module.pq, "ParquetFile", None)
+    monkeypatch.setattr(pq, "ParquetFile", None)
     with pytest.raises(Corruption, match="does not fit the SHA-256"):
         decode_record(bytes(data), "k")
 

@@ -111,8 +111,14 @@ class FaultyStore:
     def put_if_absent(self, key: str, data: bytes) -> bool:
         return self._call("put", key, lambda: self.inner.put_if_absent(key, data), data)
 
+    def replace(self, key: str, data: bytes) -> None:
+        self._call("replace", key, lambda: self.inner.replace(key, data))
+
     def list_after(self, prefix: str, after: str = ""):
         return self._call("list", prefix, lambda: self.inner.list_after(prefix, after))
+
+    def list_entries(self, prefix: str, after: str = ""):
+        return self._call("list", prefix, lambda: self.inner.list_entries(prefix, after))
 
     def delete(self, key: str) -> None:
         return self._call("delete", key, lambda: self.inner.delete(key))

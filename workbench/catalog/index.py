@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from workbench.model.manifest import Manifest
 
 DECODE_ROWS: Final = 256  # at a time where many are wanted
+REBASE_CHANGES: Final = 256  # more than that are not carried along behind a checkpoint
 _ABOVE_ALL: Final = "\x7f"  # sorts behind every character of a name
 
 
@@ -118,13 +119,14 @@ _NO_ROWS: Final = Rows.of(MANIFEST_SCHEMA.empty_table(), "")
 class Index(Mapping[str, "Manifest"]):
     """Manifests by name, ascending; immutable. Make one with `of` or `over`."""
 
-    __slots__ = ("_base", "_changes", "_count", "_names")
+    __slots__ = ("_base", "_changes", "_count", "_names", "_table")
 
     def __init__(self, base: Rows, changes: Mapping[str, Manifest | None], count: int) -> None:
         self._base = base
         self._changes = changes
         self._count = count
         self._names: list[str] | None = None
+        self._table: pa.Table | None = None  # of all, where it was asked for
 
     @classmethod
     def of(cls, manifests: Mapping[str, Manifest]) -> Index:
@@ -181,6 +183,9 @@ class Index(Mapping[str, "Manifest"]):
         count = self._count
         for name, manifest in changes.items():
             count += (manifest is not None) - (name in self)
+        if self._table is not None and len(self._changes) > REBASE_CHANGES:
+            # A checkpoint was made: what follows stands on it, and the next one costs less.
+            return Index(Rows.of(self._table, ""), dict(changes), count)
         return Index(self._base, {**self._changes, **changes}, count)
 
     def referred(self, keys: Collection[str]) -> set[str]:
@@ -197,8 +202,11 @@ class Index(Mapping[str, "Manifest"]):
 
     def table(self) -> pa.Table:
         """Return all as rows of `MANIFEST_SCHEMA`, sorted by name."""
-        if not self._changes:
-            return self._base.table
+        if self._table is None:
+            self._table = self._merged() if self._changes else self._base.table
+        return self._table
+
+    def _merged(self) -> pa.Table:
         live = [one for _, one in sorted(self._changes.items()) if one is not None]
         changed = pa.Table.from_pylist([*map(manifest_row, live)], schema=MANIFEST_SCHEMA)
         gone = pa.array(self._changes, pa.string())

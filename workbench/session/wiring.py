@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Final
 
 from workbench.catalog.audit import Audit, audit
 from workbench.catalog.catalog import Catalog
+from workbench.catalog.repair import Repair, repair
 from workbench.errors import AlreadyExists, InvalidArgument, NotFound, WorkbenchError
 from workbench.ports.connector import ENTRY_POINT_GROUP
+from workbench.session.progress import Progress, silent
 from workbench.session.system import SystemClock, SystemRng
 from workbench.stores.open import open_store
 from workbench.stores.probe import probe_place
@@ -74,9 +76,21 @@ def create_catalog(url: str) -> Catalog:
     return Catalog.create(store, clock=SystemClock(), rng=SystemRng(), writer=_writer())
 
 
-def audit_catalog(url: str) -> Audit:
+def audit_catalog(url: str, progress: Progress = silent) -> Audit:
     """Check every record and object of the catalog at `url`, also of one that does not open."""
-    return audit(_existing_store(url))
+    return audit(_existing_store(url), progress=progress)
+
+
+def repair_catalog(url: str, *, apply: bool, progress: Progress = silent) -> Repair:
+    """Return what makes the catalog at `url` open and verify again; do it where `apply`."""
+    return repair(
+        _existing_store(url),
+        clock=SystemClock(),
+        rng=SystemRng(),
+        writer=_writer(),
+        apply=apply,
+        progress=progress,
+    )
 
 
 def open_or_create_catalog(url: str) -> Catalog:
