@@ -34,6 +34,7 @@ from workbench.catalog.layout import (
     CKPT_PREFIX,
     FORMAT_KEY,
     LOG_PREFIX,
+    PROBE_PREFIX,
     ckpt_key,
     ckpt_seq_of,
     log_key,
@@ -90,7 +91,8 @@ def read_anchor(store: ObjectStore) -> Anchor:
     try:
         data = store.get(FORMAT_KEY)
     except NotFound as error:
-        if store.list_after(CATALOG_PREFIX):
+        keys = store.list_after(CATALOG_PREFIX)
+        if any(not key.startswith(PROBE_PREFIX) for key in keys):
             raise corrupt(FORMAT_KEY, "is missing, its records are there", "format_corrupt") from (
                 error
             )

@@ -38,9 +38,9 @@ from workbench.catalog.commit import WRITER_SECONDS_MAX
 from workbench.catalog.compact import OWN_KEY
 from workbench.catalog.faults import corrupt
 from workbench.catalog.layout import (
-    CATALOG_PREFIX,
     CKPT_PREFIX,
     DATA_PREFIX,
+    GC_KEY,
     LOG_PREFIX,
     ckpt_key,
     ckpt_seq_of,
@@ -71,7 +71,6 @@ RECORD_OBJECTS: Final = 4_000
 WAVE_RECORDS: Final = 256
 # Raising the floor costs a checkpoint: it has to free something, or this much of the log.
 TRIM_RECORDS: Final = 64
-GC_KEY: Final = f"{CATALOG_PREFIX}gc"
 
 
 class Found(NamedTuple):

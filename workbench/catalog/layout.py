@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import uuid
 
 CATALOG_PREFIX: Final = "_catalog/v1/"
+PROBE_PREFIX: Final = f"{CATALOG_PREFIX}probe/"  # what a killed probe of a store left
 FORMAT_KEY: Final = f"{CATALOG_PREFIX}FORMAT"
 LOG_PREFIX: Final = f"{CATALOG_PREFIX}log/"
 CKPT_PREFIX: Final = f"{CATALOG_PREFIX}ckpt/"

@@ -27,6 +27,7 @@ from workbench.catalog.layout import (
     FORMAT_KEY,
     GC_KEY,
     HINT_KEY,
+    PROBE_PREFIX,
     QUARANTINE_PREFIX,
     ckpt_key,
     ckpt_seq_of,
@@ -326,7 +327,7 @@ class _Surveyor:
 
     def _check_strays(self) -> None:
         for key in self._keys:
-            known = key in _KNOWN or key.startswith(QUARANTINE_PREFIX)
+            known = key in _KNOWN or key.startswith((QUARANTINE_PREFIX, PROBE_PREFIX))
             if not (known or seq_of(key) or ckpt_seq_of(key)):
                 where = key.removeprefix(CATALOG_PREFIX).partition("/")[0]
                 what = {"log": "is no record of the log", "ckpt": "is no checkpoint"}

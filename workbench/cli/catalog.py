@@ -211,13 +211,15 @@ def _open(url: str, at: str | None) -> Catalog | CatalogAt:
     from workbench.session.wiring import open_catalog
 
     opened = open_catalog(url)
+    if at is None:
+        return opened
+    told = opened.notices  # by opening it
     try:
-        if at is None:
-            return opened
         return opened.at(int(at) if at.isdecimal() and at.isascii() else parse_time(at))
     finally:
         for notice in opened.notices:
-            warn(notice)
+            if notice not in told:
+                warn(notice)
 
 
 def _print_datasets(manifests: list[Manifest], when: str) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import errno
 import importlib
 import json
+import logging
 import os
 import sys
 import traceback
@@ -29,6 +30,7 @@ from typing import Final, NoReturn
 import click
 
 from workbench._version import __version__
+from workbench.cli.common import warn
 from workbench.cli.configuration import configure, origin, running
 from workbench.cli.interrupts import EXIT_SIGNAL, SIGNALS, Interrupt, collecting, interruption
 from workbench.errors import (
@@ -60,9 +62,12 @@ COMMANDS: Final = {
     "jobs": ("jobs", "jobs", "List what was executed, and what came of it."),
     "verify": ("verify", "verify", "Compare a plan's forecast with the load that came."),
     "report": ("report", "report", "Write a plan's report as one HTML file."),
+    "export": ("export", "export", "Export a cluster's data into the catalog, as of one moment."),
+    "restore": ("restore", "restore", "Bring an empty cluster to the history of an export."),
     "cluster": ("cluster", "cluster", "Run a cluster of bundled nodes on this machine."),
     "node": ("node", "node", "Run one bundled node in the foreground."),
     "catalog": ("catalog", "catalog", "Create, list and check the catalog."),
+    "sql": ("sql", "sql", "Ask the catalog by SQL, or by a query's name."),
     "datasets": ("datasets", "datasets", "Make the generated sets."),
     "connectors": ("connectors", "connectors", "List what other systems can be reached."),
 }
@@ -139,7 +144,19 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     given = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in given
     debug = "--debug" in given
+    logger = logging.getLogger("workbench")
+    if not any(isinstance(handler, _Warnings) for handler in logger.handlers):
+        logger.addHandler(_Warnings(logging.WARNING))
+        logger.propagate = False
     sys.exit(_run([each for each in given if each != "--debug"], as_json=as_json, debug=debug))
+
+
+class _Warnings(logging.Handler):
+    """Shows what the library warns of, as commands show their own warnings."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line to stderr."""
+        warn(record.getMessage())
 
 
 def _run(given: list[str], *, as_json: bool, debug: bool) -> int:

@@ -7,6 +7,7 @@ point; one that fails to import is reported by `connectors` and harms nobody els
 from __future__ import annotations
 
 import getpass
+import logging
 import os
 import socket
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from workbench.ports.object_store import ObjectStore
 
 DEFAULT_CATALOG: Final = "./.workbench/catalog"
+_log: Final = logging.getLogger("workbench.catalog")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +56,17 @@ def user_name() -> str:
 
 
 def open_catalog(url: str) -> Catalog:
-    """Open the catalog at `url`.
+    """Open the catalog at `url`; what is wrong with it and can be passed over is logged.
 
     Raises:
         NotFound: there is none; readers never create one.
         Corruption: a record is damaged; nothing is loaded.
     """
     store = _existing_store(url)
-    return Catalog.open(store, clock=SystemClock(), rng=SystemRng(), writer=_writer())
+    opened = Catalog.open(store, clock=SystemClock(), rng=SystemRng(), writer=_writer())
+    for notice in opened.notices:
+        _log.warning("%s", notice)
+    return opened
 
 
 def create_catalog(url: str) -> Catalog:

@@ -21,6 +21,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from workbench.catalog.layout import PROBE_PREFIX
 from workbench.errors import NotFound, OutcomeUnknown, Storage, Unavailable, WorkbenchError
 from workbench.stores.local import LocalStore
 from workbench.stores.memory import MemoryStore
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from workbench.ports.object_store import ObjectStore
 
-PROBE_PREFIX: Final = "_catalog/v1/probe/"
 RACERS: Final = 8
 RANGE_START: Final = 7
 RANGE_BYTES: Final = 20
