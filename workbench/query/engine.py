@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import duckdb
 
 from workbench.errors import Corruption, Internal, InvalidInput, WorkbenchError
+from workbench.query.interrupting import worker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,13 +73,20 @@ def run(
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         try:
-            return connection.sql(text, params=dict(parameters)).to_arrow_table()
+            with worker(connection) as work:
+                return work.call(_answer, connection, text, dict(parameters))
         except (duckdb.Error, OSError) as error:
             raise _translated(error) from error
         except RuntimeError as error:
             if "interrupted" in str(error).lower():
                 raise KeyboardInterrupt from error  # Ctrl-C, as the engine reports it
             raise
+
+
+def _answer(
+    connection: duckdb.DuckDBPyConnection, text: str, parameters: dict[str, Any]
+) -> pa.Table:
+    return connection.sql(text, params=parameters).to_arrow_table()
 
 
 def _file(name: str) -> str:

@@ -2,6 +2,8 @@
 
     <cluster>/load_window   buckets and windows, from every source
     <cluster>/access        single accesses, where a trace was collected: the finer evidence
+    <cluster>/hot_key       heavy keys, where the source tells them
+    <cluster>/key_sample    sampled accesses, where the source does not count them all
 
 `LoadReader` holds the data of one cluster at one catalog sequence and answers with Arrow
 tables. It is the only place that knows which SQL text answers which question.
@@ -12,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
@@ -22,7 +24,7 @@ from workbench.model.times import rfc3339
 from workbench.query.engine import run, sql_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     import pyarrow.dataset as ds
@@ -30,6 +32,12 @@ if TYPE_CHECKING:
     from workbench.model.keys import Span
     from workbench.model.plan import Objective
     from workbench.model.routes import RouteDescriptor
+
+
+HOT_KEY: Final = "hot_key"
+KEY_SAMPLE: Final = "key_sample"
+# Beside the two of `Source`: what a cluster may have, by dataset and relation name.
+EXTRAS: Final = (HOT_KEY, KEY_SAMPLE)
 
 
 class Source(StrEnum):
@@ -126,6 +134,59 @@ class LoadReader:
         data = {"load_window": self.data["load_window"], "route": _spans_of(routes)}
         return run(text, data, {"since": since, "until": until})
 
+    def route_rates(
+        self,
+        since: datetime,
+        until: datetime,
+        routes: Sequence[RouteDescriptor],
+        parameters: Mapping[str, str | int | float],
+    ) -> pa.Table:
+        """Return the numbers behind each route's verdict, by SQL alone: `route_rates_sql`.
+
+        Args:
+            since: Start of the time.
+            until: End of it, exclusive.
+            routes: As they are now.
+            parameters: `use` (`score`, `bytes` or `cpu_ns`), `read_weight`, `write_weight` and
+                `coverage_full`.
+        """
+        data = {"load_window": self.data["load_window"], "route": _spans_of(routes)}
+        return run(route_rates_sql(), data, {"since": since, "until": until, **parameters})
+
+    def sample_windows(
+        self,
+        since: datetime,
+        until: datetime,
+        routes: Sequence[RouteDescriptor],
+        objective: Objective,
+    ) -> pa.Table | None:
+        """Return what samples tell per route and window; None where nothing was sampled.
+
+        Columns `route_id`, `window_start`, `window_end`, `samples`, `load` and `variance`.
+        """
+        if KEY_SAMPLE not in self.data:
+            return None
+        data = {KEY_SAMPLE: self.data[KEY_SAMPLE], "route": _spans_of(routes)}
+        parameters = _parameters(objective, since, until)
+        del parameters["byte_weight"]  # a sample has no size
+        return run(sql_text("sample_windows"), data, parameters)
+
+    def hot_keys(
+        self, since: datetime, until: datetime, routes: Sequence[RouteDescriptor], keys_max: int
+    ) -> pa.Table | None:
+        """Return the heaviest keys of each route, heaviest first; None where no source tells.
+
+        Columns `route_id`, `key`, `count`, `error`, `sample_rate`. Single accesses are counted
+        where they were recorded, whatever else was told.
+        """
+        names = {Source.ACCESS.value: "hot_keys_of_access", HOT_KEY: "hot_keys"}
+        for relation, text in names.items():
+            if relation in self.data:
+                data = {relation: self.data[relation], "route": _spans_of(routes)}
+                given = {"since": since, "until": until, "keys_max": keys_max}
+                return run(sql_text(text), data, given)
+        return None
+
     def load_windows(self, since: datetime, until: datetime) -> pa.Table:
         """Return the `load_window` rows of that time."""
         text = sql_text("load_windows")
@@ -196,6 +257,11 @@ class LoadReader:
 
     def _run(self, text: str, source: Source, parameters: dict[str, Any]) -> pa.Table:
         return run(text, {source.value: self.data[source.value]}, parameters)
+
+
+def route_rates_sql() -> str:
+    """Return the text behind the numbers of `workbench hot`, complete."""
+    return f"WITH route_window AS (\n{sql_text('route_windows')})\n{sql_text('route_rates')}"
 
 
 def _spans_of(routes: Sequence[RouteDescriptor]) -> pa.Table:

@@ -1,8 +1,9 @@
 -- First and last measured time, window length and number of windows of a cluster's load.
+-- The distinct windows first: there are few of them, however many rows.
 SELECT
     min(window_start) AS since,
     max(window_end) AS until,
     count(DISTINCT window_start) AS windows,
-    min(date_diff('millisecond', window_start, window_end)) AS window_ms_min,
-    max(date_diff('millisecond', window_start, window_end)) AS window_ms_max
-FROM load_window
+    CAST(min((epoch_us(window_end) - epoch_us(window_start)) // 1000) AS BIGINT) AS window_ms_min,
+    CAST(max((epoch_us(window_end) - epoch_us(window_start)) // 1000) AS BIGINT) AS window_ms_max
+FROM (SELECT DISTINCT window_start, window_end FROM load_window)

@@ -1,0 +1,50 @@
+"""Calls into DuckDB that Ctrl-C ends at once.
+
+    main thread ── call ──▶ worker thread ── DuckDB
+         │  Ctrl-C                               ▲
+         └── connection.interrupt() ─────────────┘
+
+DuckDB looks for signals between its tasks only, and the thread that waits for a query works on
+one of them: a query of one long task never looks. So it runs on a thread of its own, and whoever
+waits for it can be interrupted, and hands that on.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import duckdb
+
+T = TypeVar("T")
+
+
+class Worker:
+    """The one thread that calls a connection. Made by `worker`."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, pool: ThreadPoolExecutor) -> None:
+        self._connection = connection
+        self._pool = pool
+
+    def call(self, function: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401 - any call
+        """Return what `function` returns; what interrupts the wait ends the call, too."""
+        future = self._pool.submit(function, *arguments)
+        try:
+            return future.result()
+        except BaseException:
+            while not future.done():
+                self._connection.interrupt()
+                with suppress(Exception):
+                    future.exception(timeout=0.05)
+            raise
+
+
+@contextmanager
+def worker(connection: duckdb.DuckDBPyConnection) -> Iterator[Worker]:
+    """Give the thread for one connection, and end it."""
+    with ThreadPoolExecutor(1, thread_name_prefix="sql") as pool:
+        yield Worker(connection, pool)
