@@ -11,17 +11,31 @@ import pyarrow as pa
 import pytest
 
 from workbench.cli.main import COMMANDS, cli
-from workbench.model.tables import ACCESS, APPROVAL, LEASE, LOAD_WINDOW, PLAN, RECEIPT, ROUTE
+from workbench.model.tables import (
+    ACCESS,
+    APPROVAL,
+    HOT_KEY,
+    KEY_SAMPLE,
+    LEASE,
+    LOAD_WINDOW,
+    PLAN,
+    RECEIPT,
+    ROUTE,
+    VERSION,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = {
     "<cluster>/load_window": LOAD_WINDOW,
+    "<cluster>/hot_key": HOT_KEY,
+    "<cluster>/key_sample": KEY_SAMPLE,
     "<cluster>/access": ACCESS,
     "<cluster>/route": ROUTE,
     "plan/<plan_id>": PLAN,
     "approval/<plan_id>": APPROVAL,
     "receipt/<plan_id>": RECEIPT,
     "lease/<cluster>": LEASE,
+    "export/<name>/version": VERSION,
 }
 
 
@@ -52,7 +66,8 @@ def test_every_json_schema_is_one_and_names_itself() -> None:
     for path in schemas:
         schema = json.loads(path.read_text())
         jsonschema.Draft202012Validator.check_schema(schema)
-        assert schema["$id"] == f"workbench.{path.stem}/1"
+        version = 2 if path.stem == "plan" else 1
+        assert schema["$id"] == f"workbench.{path.stem}/{version}"
         assert schema["properties"]["schema"] == {"const": schema["$id"]}
 
 
