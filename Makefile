@@ -6,7 +6,7 @@ WORKBENCH := $(BIN)/workbench
 TRACE_ARGS := $(if $(TRACE),--trace $(TRACE),)
 
 .DEFAULT_GOAL := help
-.PHONY: help python-is-new-enough install install-runtime install-bench demo test test-slow check format proto bench lock screenshots clean
+.PHONY: help python-is-new-enough install install-runtime install-bench demo test test-slow sim soak check format proto bench lock screenshots clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -32,6 +32,13 @@ test: install ## Run the tests that CI runs
 
 test-slow: install ## Run the tests marked slow
 	$(BIN)/python -m pytest -m slow
+
+sim: install ## 10,000 seeded schedules of simulated faults
+	$(BIN)/python -m workbench.sim.catalog --schedules 10000 --jobs 2
+
+soak: install ## Many processes commit to one catalog, some killed with -9; on a disk, then on S3
+	$(BIN)/python tools/catalog_soak.py --processes 8 --batches 10000 --kill 2
+	$(BIN)/python tools/catalog_soak.py --processes 8 --batches 2000 --kill 3 --moto
 
 check: install ## Lint, format, types, layers
 	$(BIN)/ruff check .

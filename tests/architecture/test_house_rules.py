@@ -22,6 +22,7 @@ ROOTS = {
     "workbench.__main__",
     "workbench.cli.main",
     "workbench.node.__main__",
+    "workbench.sim.catalog",
     "workbench_connectors.node",
     "workbench_connectors.routes_file",
 }

@@ -254,7 +254,7 @@ MUTANTS = [
     compact_over_what_came_meanwhile,
     merge_one_object_twice,
 ]
-RARELY = 1_500
+RARELY = 600
 RARE_MUTANTS = [
     discard_what_may_still_be_referred_to,
     believe_every_put,

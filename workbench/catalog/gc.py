@@ -383,7 +383,14 @@ def _check_clock(keeper: Keeper) -> None:
     text = f"{keeper.writer}\n".encode("utf-8", "replace")
     keeper.store.replace(GC_KEY, text)
     now = keeper.clock.now()
-    [entry] = [each for each in keeper.store.list_entries(GC_KEY) if each.key == GC_KEY]
+    found = [each for each in keeper.store.list_entries(GC_KEY) if each.key == GC_KEY]
+    if not found:
+        raise Unavailable(
+            f"{keeper.store.url} does not list {GC_KEY!r}, which was just written",
+            code="store_unavailable",
+            hint="its listings are late; nothing was collected, run it again",
+        )
+    entry = found[0]
     if abs(now - entry.modified) > SKEW_MAX:
         raise Storage(
             f"this machine's clock says {now.isoformat()}, {keeper.store.url} says "

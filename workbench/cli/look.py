@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -21,12 +21,17 @@ from workbench.cli.common import (
     warn,
     window_options,
 )
-from workbench.model.plan import OBJECTIVES, Objective
+from workbench.model.keys import printable_key
+from workbench.model.plan import OBJECTIVES, ActionKind, Objective
 from workbench.model.times import rfc3339
 from workbench.planner.detect import THRESHOLD_PER_MINUTE, WINDOWS_HOT, RouteVerdict, Rule, Verdict
 
 if TYPE_CHECKING:
-    from workbench.session.look import HotAnswer
+    from workbench.heat.matrix import HeatMatrix
+    from workbench.session.look import HotAnswer, Planned
+
+HOT_KEYS_SHOWN: Final = 20
+HEATMAP_SUFFIXES: Final = (".png", ".html")
 
 objective_option = click.option(
     "--objective",
@@ -89,6 +94,8 @@ def hot(
 
     A route is hot when its load reaches the threshold in consecutive windows that end with the
     last one. This is the question "page me"; what is worth balancing is for `workbench plan`.
+    Keys that carry much of their route are listed below, and what the newest plan of these
+    routes does with the hot ones.
 
     \b
     Examples:
@@ -99,11 +106,12 @@ def hot(
     from workbench.session.look import hot as run
     from workbench.session.wiring import open_catalog
 
-    view = open_cluster(open_catalog(catalog_url), cluster)
+    catalog = open_catalog(catalog_url)
+    view = open_cluster(catalog, cluster)
     start, end = view.window(since, until)
     rule = Rule(threshold_per_minute=threshold, windows_hot=windows)
     chosen = objective_of(objective, write_weight)
-    answer = run(view, since=start, until=end, objective=chosen, rule=rule)
+    answer = run(view, since=start, until=end, objective=chosen, rule=rule, catalog=catalog)
     if as_json:
         emit("hot", hot_fields(answer))
         return
@@ -116,8 +124,24 @@ def hot_fields(answer: HotAnswer) -> dict[str, Any]:
         "cluster": answer.cluster,
         "window": {"from": rfc3339(answer.since), "to": rfc3339(answer.until)},
         "objective": answer.objective,
+        "objective_asked": answer.asked,
+        "sampled": answer.sampled,
         "threshold_per_minute": answer.rule.threshold_per_minute,
-        "routes": [_verdict_fields(verdict) for verdict in answer.verdicts],
+        "routes": [_verdict_fields(verdict, answer.planned) for verdict in answer.verdicts],
+        "hot_keys": [
+            {
+                "route_id": each.route_id,
+                "key": each.key.hex(),
+                "count": each.count,
+                "count_low": each.low,
+                "share": each.share,
+            }
+            for each in answer.hot_keys
+        ],
+        "plan_id": None if answer.planned is None else answer.planned.plan_id,
+        "evidence": None
+        if answer.evidence is None
+        else {"sql": answer.evidence.sql, "parameters": dict(answer.evidence.parameters)},
         "unattributed": {
             "buckets": answer.unattributed.buckets,
             "load": answer.unattributed.load,
@@ -126,19 +150,26 @@ def hot_fields(answer: HotAnswer) -> dict[str, Any]:
     }
 
 
-def _verdict_fields(verdict: RouteVerdict) -> dict[str, Any]:
+def _verdict_fields(verdict: RouteVerdict, planned: Planned | None) -> dict[str, Any]:
+    route_id = verdict.route.route_id
     return {
-        "route_id": verdict.route.route_id,
+        "route_id": route_id,
         **span_json(verdict.route.span),
         "group": verdict.route.group,
         "verdict": verdict.verdict.value,
+        "certainty": verdict.certainty.value,
         "share": verdict.share,
         "score_per_minute": verdict.per_minute,
+        "interval_per_minute": None
+        if verdict.per_minute is None
+        else [verdict.low_per_minute, verdict.high_per_minute],
         "windows_over": verdict.windows_over,
         "peak_per_minute": verdict.peak_per_minute,
         "peak_at": None if verdict.peak_at is None else rfc3339(verdict.peak_at),
         "proof": [rfc3339(start) for start in verdict.proof],
         "reasons": list(verdict.reasons),
+        "planned": None if planned is None else route_id in planned.split,
+        "declined": None if planned is None else planned.declined.get(route_id),
     }
 
 
@@ -153,7 +184,7 @@ def print_verdicts(answer: HotAnswer, top: int) -> None:
             percent(v.share),
             _rate(v.per_minute),
             _rate(v.peak_per_minute),
-            _why(v),
+            _why(v, answer.planned),
         ]
         for v in answer.verdicts[:top]
     ]
@@ -181,13 +212,50 @@ def print_verdicts(answer: HotAnswer, top: int) -> None:
             f"the highest was {_rate(rate)} a minute, on route {route_id} at {rfc3339(moment)}; "
             "what is not hot may still be worth balancing: see `workbench plan`"
         )
+    _print_hot_keys(answer)
+    if answer.objective != answer.asked:
+        warn(
+            f"judged by {answer.objective}: what {answer.asked} counts was nowhere measured in "
+            "that time"
+        )
     _warn_of_unattributed(answer)
 
 
-def _why(verdict: RouteVerdict) -> str:
+def _why(verdict: RouteVerdict, planned: Planned | None) -> str:
     """Return a verdict's reasons; of a cold route, none that the rate beside it gives already."""
     told = verdict.verdict is Verdict.COLD
-    return "; ".join(verdict.reasons[1:] if told else verdict.reasons)
+    said = [*(verdict.reasons[1:] if told else verdict.reasons)]
+    if planned is not None and verdict.verdict in {Verdict.HOT, Verdict.COOLING}:
+        said.append(_plan_says(verdict.route.route_id, planned))
+    return "; ".join(filter(None, said))
+
+
+def _plan_says(route_id: int, planned: Planned) -> str:
+    if route_id in planned.split:
+        return f"plan {planned.plan_id[:8]} acts on it"
+    reason = planned.declined.get(route_id)
+    return "" if reason is None else f"plan {planned.plan_id[:8]} declines it: {reason}"
+
+
+def _print_hot_keys(answer: HotAnswer) -> None:
+    """Print the keys that carry much of a route that is not cold."""
+    warm = {v.route.route_id for v in answer.verdicts if v.verdict is not Verdict.COLD}
+    rows = [
+        [
+            str(each.route_id),
+            printable_key(each.key) if each.key else "(empty)",
+            f"{each.count:,}",
+            percent(each.share),
+        ]
+        for each in answer.hot_keys
+        if each.route_id in warm
+    ]
+    if rows:
+        names = (("route", "right"), ("key", "left"), ("accesses", "right"), ("share", "right"))
+        shown = rows[:HOT_KEYS_SHOWN]
+        print_table("Keys that carry much of their route, at the least", list(names), shown)
+        if len(rows) > len(shown):
+            click.echo(f"{len(rows) - len(shown)} more keys with --json")
 
 
 def _warn_of_unattributed(answer: HotAnswer) -> None:
@@ -228,12 +296,21 @@ def _rate(per_minute: float | None) -> str:
     default="score",
     show_default=True,
 )
+@click.option(
+    "--of",
+    "cells",
+    type=click.Choice(["bucket", "route"]),
+    default="bucket",
+    show_default=True,
+    help="Whose load a cell shows: its key range's own, or that of the whole route.",
+)
 @click.option("--plan", "plan_reference", metavar="PLAN", help="Draw this plan's split keys.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("heat.png"),
     show_default=True,
+    help="A .png picture, or a .html page that tells the exact load of each cell.",
 )
 @json_option
 def heatmap(
@@ -242,30 +319,33 @@ def heatmap(
     since: str | None,
     until: str | None,
     series: str,
+    cells: str,
     plan_reference: str | None,
     out: Path,
     as_json: bool,
 ) -> None:
-    """Draw load over time and key range as a PNG.
+    """Draw load over time and key range as a picture, or as a page to point at.
+
+    The page is one file: it opens offline and asks nobody for anything.
 
     \b
     Examples:
       workbench heatmap --out heat.png
+      workbench heatmap --out heat.html --of route
       workbench heatmap --series writes --plan 3f2a --out writes.png
     """
     from workbench.errors import InvalidArgument
-    from workbench.report.png import heat_png
     from workbench.session.cluster import open_cluster
     from workbench.session.files import write_file
     from workbench.session.look import heat
     from workbench.session.plans import resolve_plan
     from workbench.session.wiring import open_catalog
 
-    if out.suffix != ".png":
+    if out.suffix not in HEATMAP_SUFFIXES:
         raise InvalidArgument(
-            f"--out {str(out)!r} does not end with .png",
+            f"--out {str(out)!r} does not end with {' or '.join(HEATMAP_SUFFIXES)}",
             code="heatmap_format_unknown",
-            hint="name a .png file; `workbench report` writes HTML",
+            hint="name a .png or a .html file",
         )
     catalog = open_catalog(catalog_url)
     view = open_cluster(catalog, cluster)
@@ -273,16 +353,30 @@ def heatmap(
     cuts: tuple[bytes, ...] = ()
     if plan_reference is not None:
         found = resolve_plan(catalog, plan_reference)
-        cuts = tuple(sorted(action.split_key for action in found.actions))
+        cuts = tuple(
+            sorted(each.split_key for each in found.actions if each.kind is not ActionKind.MOVE)
+        )
     with progress_bar() as progress:
         progress("drawing", 0, None)
-        matrix = heat(view, since=start, until=end, series=series)
-        title = f"{view.name}: {series}, {rfc3339(start)} to {rfc3339(end)}"
-        content = heat_png(matrix, title=title, cut_keys=cuts)
+        matrix = heat(view, since=start, until=end, series=series, whole_routes=cells == "route")
+        of = "" if cells == "bucket" else " of the whole route"
+        title = f"{view.name}: {series}{of}, {rfc3339(start)} to {rfc3339(end)}"
+        content = _drawn(matrix, out, title, cuts)
         write_file(out, content)
     rows, columns = matrix.values.shape
     if as_json:
         fields = {"out": str(out), "bytes": len(content), "buckets": rows, "windows": columns}
-        emit("heatmap", {"cluster": view.name, "series": series, **fields})
+        emit("heatmap", {"cluster": view.name, "series": series, "of": cells, **fields})
         return
     click.echo(f"wrote {out}: {rows} buckets x {columns} windows, {len(content):,} bytes")
+
+
+def _drawn(matrix: HeatMatrix, out: Path, title: str, cuts: tuple[bytes, ...]) -> bytes:
+    """Return the picture or the page, by the name of the file."""
+    if out.suffix == ".html":
+        from workbench.report.heat_html import heat_html
+
+        return heat_html(matrix, title=title, cut_keys=cuts).encode()
+    from workbench.report.png import heat_png
+
+    return heat_png(matrix, title=title, cut_keys=cuts)

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
 
 from workbench.catalog.values import TIME_COLUMN
-from workbench.errors import InvalidArgument, NotFound
-from workbench.model.tables import table_to_routes
+from workbench.errors import InvalidArgument, InvalidInput, NotFound
+from workbench.model.tables import ACCESS, HOT_KEY, KEY_SAMPLE, LOAD_WINDOW, table_to_routes
 from workbench.model.times import parse_time, rfc3339
 from workbench.query.load import EXTRAS, Extent, LoadReader, Source
 
@@ -25,6 +27,14 @@ if TYPE_CHECKING:
     from workbench.catalog.catalog import Catalog
     from workbench.model.manifest import Manifest
     from workbench.model.routes import RouteSnapshot
+
+
+SCHEMAS: Final = {
+    "load_window": LOAD_WINDOW,
+    "access": ACCESS,
+    "hot_key": HOT_KEY,
+    "key_sample": KEY_SAMPLE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +145,8 @@ def open_cluster(catalog: Catalog, name: str | None) -> ClusterView:
         for kind in (*Source, *EXTRAS)
         if f"{chosen}/{kind}" in present
     }
+    for kind, dataset in data.items():
+        _check_columns(f"{chosen}/{kind}", dataset.schema, SCHEMAS[kind])
     load = LoadReader(chosen, data)
     manifest = catalog.get(f"{chosen}/{Source.LOAD_WINDOW.value}")
     known = None if Source.ACCESS in data else _known_extent(manifest)
@@ -145,6 +157,33 @@ def open_cluster(catalog: Catalog, name: str | None) -> ClusterView:
         extent=known or load.extent(),
         properties=manifest.properties,
     )
+
+
+def _check_columns(name: str, found: pa.Schema, wanted: pa.Schema) -> None:
+    """Refuse a dataset whose columns no question could be put to, before any row is read.
+
+    What the workbench collected fits; what was registered from elsewhere may not.
+    """
+    missing = [column for column in wanted.names if column not in found.names]
+    wrong = [
+        f"{field.name} is {found.field(field.name).type}, not {field.type}"
+        for field in wanted
+        if field.name not in missing and not _is_alike(found.field(field.name).type, field.type)
+    ]
+    if missing or wrong:
+        said = [f"lacks the columns {', '.join(missing)}"] if missing else []
+        raise InvalidInput(
+            f"dataset {name!r} {'; '.join([*said, *wrong])}",
+            code="columns_missing" if missing else "schema_mismatch",
+            hint="docs/formats/tables.md lists columns and types; register it under another name",
+        )
+
+
+def _is_alike(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Tell whether SQL takes one type for the other without a loss."""
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_string)
+    is_null = pa.types.is_null(found)
+    return bool(found.equals(wanted) or is_null or any(k(found) and k(wanted) for k in kinds))
 
 
 def _known_extent(manifest: Manifest) -> Extent | None:

@@ -28,7 +28,8 @@ import pyarrow.compute as pc
 
 from workbench.catalog.catalog import Write
 from workbench.errors import Conflict, Corruption, InvalidArgument, NotFound, Unavailable
-from workbench.model.tables import LOAD_WINDOW, check_table, routes_to_table
+from workbench.model.load import check_load
+from workbench.model.tables import LOAD_WINDOW, routes_to_table
 from workbench.model.times import parse_time, rfc3339
 from workbench.ports.connector import LoadSource
 from workbench.session.collect import (
@@ -410,7 +411,7 @@ def _new_windows(load: LoadAnswer | None, newer_than: datetime | None) -> pa.Tab
     """Return the rows of windows that end later than those collected, also from a lax source."""
     if load is None:
         return LOAD_WINDOW.empty_table()
-    windows = check_table(load.windows, LOAD_WINDOW, "load of the cluster")
+    windows = check_load(load.windows, "load of the cluster")
     if newer_than is None:
         return windows
     start = pa.scalar(newer_than, LOAD_WINDOW.field("window_start").type)

@@ -1,14 +1,24 @@
-"""Look: which routes are hot and why, and the heat matrix of a cluster."""
+"""Look: which routes are hot and why, and the heat matrix of a cluster.
+
+    load by route and window ──┐
+    samples, where not counted ┼──▶ planner.detect ──▶ HotAnswer ◀── heaviest keys, newest plan
+    routes as they are now ────┘
+
+Load is carried over splits by key: see `query/sql/route_windows.sql`. What was counted goes
+before what was sampled. Nothing is decided here but which measure is used.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from workbench.errors import NotFound
-from workbench.heat.matrix import HeatMatrix, heat_matrix
+from workbench.heat.matrix import HeatMatrix, heat_matrix, route_matrix
 from workbench.model.times import rfc3339
 from workbench.planner.detect import (
+    COVERAGE_FULL,
     THRESHOLD_PER_MINUTE,
     RouteVerdict,
     RouteWindow,
@@ -16,17 +26,68 @@ from workbench.planner.detect import (
     closed_starts,
     detect,
 )
+from workbench.planner.intervals import interval_of
+from workbench.query.load import route_rates_sql
+from workbench.session.plans import PLAN_PREFIX, resolve_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from workbench.model.plan import Objective
+    from workbench.catalog.catalog import Catalog
+    from workbench.model.plan import Objective, Plan
     from workbench.session.cluster import ClusterView
 
 SCORE: Final = "score"
 # What detection falls back to where reads and writes were not measured, in this order.
 FALLBACKS: Final = ("cpu_ns", "bytes")
+# Heavy keys that are listed of a route at most, and from which share of its accesses on.
+HOT_KEYS_MAX: Final = 3
+HOT_KEY_SHARE_MIN: Final = 0.1
+# Newest plans of the cluster that are looked through for one of the routes as they are now.
+PLANS_TRIED_MAX: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class HotKey:
+    """A key that carries much of its route.
+
+    Attributes:
+        route_id: The route that holds it now.
+        key: The key.
+        count: Accesses; scaled up where they were sampled.
+        low: Lower end of the 95 % interval, less what the source may have counted too much.
+        share: `low` over the route's accesses; None where those were not counted.
+    """
+
+    route_id: int
+    key: bytes
+    count: int
+    low: float
+    share: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What the newest plan of these very routes does with them.
+
+    Attributes:
+        plan_id: The plan.
+        split: Routes that it splits or moves.
+        declined: By route id, why the others are left alone.
+    """
+
+    plan_id: str
+    split: frozenset[int]
+    declined: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class HotEvidence:
+    """How to compute the numbers of an answer anew: a text of the package, and its parameters."""
+
+    sql: str
+    parameters: Mapping[str, str | int | float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +119,12 @@ class HotAnswer:
         verdicts: Every route as it is now, hottest first; load measured before a split is by
             key that of the children.
         unattributed: What the verdicts leave out.
+        asked: The objective that was asked for; another than `objective` where that was not
+            measured.
+        sampled: Whether any load comes from samples, not from counts.
+        hot_keys: Keys that carry much of their route, by route, heaviest first.
+        planned: What the newest plan of these routes does; None where there is none.
+        evidence: Of load, share, rates and peaks; None where load comes from samples.
     """
 
     cluster: str
@@ -67,22 +134,40 @@ class HotAnswer:
     rule: Rule
     verdicts: tuple[RouteVerdict, ...]
     unattributed: Unattributed = Unattributed()
+    asked: str = SCORE
+    sampled: bool = False
+    hot_keys: tuple[HotKey, ...] = ()
+    planned: Planned | None = None
+    evidence: HotEvidence | None = field(default=None, repr=False)
 
 
-def hot(
+def hot(  # noqa: PLR0913 - the question's own parts, named
     view: ClusterView,
     *,
     since: datetime,
     until: datetime,
     objective: Objective,
     rule: Rule,
+    catalog: Catalog | None = None,
 ) -> HotAnswer:
     """Judge every route of the cluster, as it is now, by the detection rules.
 
-    Where the counters of `objective` were nowhere measured, falls back to cpu_ns, then bytes,
-    and says so in `objective`.
+    Where the counters of `objective` were nowhere measured, and no samples tell of it, falls back
+    to cpu_ns, then bytes, and says so in `objective`.
+
+    Args:
+        view: The cluster.
+        since: Start of the time to judge.
+        until: End of it, exclusive.
+        objective: What counts as load.
+        rule: The thresholds.
+        catalog: Where to look for a plan of these routes; None looks for none.
+
+    Raises:
+        NotFound: `load_absent`.
     """
-    table = view.load.route_windows(since, until, view.snapshot.routes)
+    routes = view.snapshot.routes
+    table = view.load.route_windows(since, until, routes)
     if table.num_rows == 0:
         raise NotFound(
             f"no window of cluster {view.name!r} starts between {rfc3339(since)} and "
@@ -91,12 +176,16 @@ def hot(
             hint=f"windows are {view.extent.window_ms / 1_000:g} s long; ask for a longer time",
         )
     rows = table.to_pylist()
-    used, windows = _windows([row for row in rows if row["route_id"] is not None], objective)
+    told = view.load.sample_windows(since, until, routes, objective)
+    samples = {} if told is None else {_place(row): row for row in told.to_pylist()}
+    routed = [row for row in rows if row["route_id"] is not None]
+    used, windows = _windows(routed, samples, objective)
     if used != SCORE and rule.threshold_per_minute == THRESHOLD_PER_MINUTE:
         rule = replace(rule, threshold_per_minute=None)  # it counts reads and writes, not bytes
-    verdicts = tuple(detect(view.snapshot.routes, windows, rule))
+    verdicts = tuple(detect(routes, windows, rule))
     last = max(closed_starts(windows), default=until)
     left_out = [row for row in rows if row["route_id"] is None and row["window_start"] <= last]
+    sampled = any(window.samples is not None for window in windows)
     return HotAnswer(
         cluster=view.name,
         since=since,
@@ -105,12 +194,98 @@ def hot(
         rule=rule,
         verdicts=verdicts,
         unattributed=_unattributed(left_out, verdicts, used, objective),
+        asked=objective.name,
+        sampled=sampled,
+        hot_keys=_hot_keys(view, since, until, routed),
+        planned=None if catalog is None else _planned(catalog, view),
+        evidence=None if sampled else _evidence(since, until, used, objective),
     )
 
 
-def heat(view: ClusterView, *, since: datetime, until: datetime, series: str) -> HeatMatrix:
-    """Return the heat matrix of the cluster: one row per bucket, one column per window."""
-    return heat_matrix(view.load.load_windows(since, until), series)
+def rates(view: ClusterView, answer: HotAnswer) -> list[dict[str, Any]]:
+    """Return the numbers of an answer computed anew by its SQL text, one row per route.
+
+    Columns `route_id`, `load`, `share`, `per_minute`, `peak_per_minute` and `peak_at`.
+    """
+    assert answer.evidence is not None
+    given = {k: v for k, v in answer.evidence.parameters.items() if k not in {"since", "until"}}
+    table = view.load.route_rates(answer.since, answer.until, view.snapshot.routes, given)
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+def heat(
+    view: ClusterView, *, since: datetime, until: datetime, series: str, whole_routes: bool = False
+) -> HeatMatrix:
+    """Return the heat matrix of the cluster: one column per window, rows by key.
+
+    Args:
+        view: The cluster.
+        since: Start of the first column.
+        until: End of the last, exclusive.
+        series: `score`, `reads`, `writes` or `bytes`.
+        whole_routes: Show at each key the load of the whole route that holds it, not that of
+            its bucket.
+    """
+    made = route_matrix if whole_routes else heat_matrix
+    return made(view.load.load_windows(since, until), series)
+
+
+def _evidence(since: datetime, until: datetime, used: str, objective: Objective) -> HotEvidence:
+    return HotEvidence(
+        route_rates_sql(),
+        {
+            "since": rfc3339(since),
+            "until": rfc3339(until),
+            "use": used if used in FALLBACKS else SCORE,
+            "read_weight": objective.read_weight,
+            "write_weight": objective.write_weight,
+            "coverage_full": COVERAGE_FULL,
+        },
+    )
+
+
+def _hot_keys(
+    view: ClusterView, since: datetime, until: datetime, rows: Sequence[dict[str, Any]]
+) -> tuple[HotKey, ...]:
+    """Return the keys that carry HOT_KEY_SHARE_MIN of their route, or of an uncounted one."""
+    table = view.load.hot_keys(since, until, view.snapshot.routes, HOT_KEYS_MAX)
+    if table is None:
+        return ()
+    accesses: dict[int, int | None] = defaultdict(int)
+    for row in rows:
+        so_far, reads, writes = accesses[row["route_id"]], row["reads"], row["writes"]
+        known = None not in {so_far, reads, writes}
+        accesses[row["route_id"]] = so_far + reads + writes if known else None
+    found = []
+    for row in table.to_pylist():
+        count, rate = row["count"], row["sample_rate"]
+        # Each access was looked at with the chance `rate`.
+        low = max(interval_of(count, count * (1 - rate) / rate).low - row["error"], 0.0)
+        total = accesses[row["route_id"]]
+        share = None if total is None else min(low / total, 1.0) if total else 0.0
+        if share is None or share >= HOT_KEY_SHARE_MIN:
+            found.append(HotKey(row["route_id"], row["key"], count, low, share))
+    return tuple(found)
+
+
+def _planned(catalog: Catalog, view: ClusterView) -> Planned | None:
+    """Return what the newest plan of the cluster's routes as they are now does with them."""
+    made = [m for m in catalog.list(PLAN_PREFIX) if m.properties.get("cluster") == view.name]
+    made.sort(key=lambda manifest: (manifest.created_at, manifest.name), reverse=True)
+    for manifest in made[:PLANS_TRIED_MAX]:
+        plan = resolve_plan(catalog, manifest.name.removeprefix(PLAN_PREFIX))
+        if plan.catalog_version == view.snapshot.catalog_version:
+            return _planned_by(plan)
+    return None
+
+
+def _planned_by(plan: Plan) -> Planned:
+    return Planned(
+        plan.plan_id,
+        frozenset(action.route_id for action in plan.actions),
+        {each.route_id: each.reason for each in plan.declined},
+    )
 
 
 def _unattributed(
@@ -131,23 +306,59 @@ def _unattributed(
     return Unattributed(buckets, load, load / total if total else 0.0)
 
 
-def _windows(rows: Sequence[dict[str, Any]], objective: Objective) -> tuple[str, list[RouteWindow]]:
+def _windows(
+    rows: Sequence[dict[str, Any]],
+    samples: Mapping[tuple[int, datetime], dict[str, Any]],
+    objective: Objective,
+) -> tuple[str, list[RouteWindow]]:
     """Return the objective that was measured, and its windows."""
     for name in (objective.name, *FALLBACKS):
-        windows = [
-            RouteWindow(
-                route_id=row["route_id"],
-                start=row["window_start"],
-                end=row["window_end"],
-                load=_load(row, name, objective),
-                coverage=row["coverage"],
-                error_bound=row["error_bound"],
-            )
-            for row in rows
-        ]
+        known = samples if name == objective.name != "bytes" else {}
+        windows = [_window(row, known.get(_place(row)), name, objective) for row in rows]
         if any(window.load is not None for window in windows):
             return name, windows
     return objective.name, []
+
+
+def _window(
+    row: dict[str, Any], sampled: dict[str, Any] | None, name: str, objective: Objective
+) -> RouteWindow:
+    """Return a route's window; by its samples where it was not counted."""
+    load, count = _load(row, name, objective), None
+    error = 0.0 if load is None else _error(row, load, name, objective)
+    if load is None and sampled is not None:
+        estimate = interval_of(sampled["load"], sampled["variance"])
+        load, error, count = round(estimate.estimate), estimate.error, sampled["samples"]
+    return RouteWindow(
+        route_id=row["route_id"],
+        start=row["window_start"],
+        end=row["window_end"],
+        load=load,
+        coverage=row["coverage"],
+        error_bound=error,
+        samples=count,
+    )
+
+
+def _place(row: Mapping[str, Any]) -> tuple[int, datetime]:
+    return row["route_id"], row["window_start"]
+
+
+def _error(row: dict[str, Any], load: int, name: str, objective: Objective) -> float:
+    """Return by how much a load may be too high, where its counts may be by the error bound.
+
+    In the worst case all that was counted too much is of the kind that weighs most. What it was
+    in bytes or time nobody told: it is taken in proportion, and as everything without counts.
+    """
+    bound: float = row["error_bound"]
+    if not bound:
+        return 0.0
+    if name not in FALLBACKS:
+        return min(bound * max(objective.read_weight, objective.write_weight), float(load))
+    reads, writes = row["reads"], row["writes"]
+    if reads is None or writes is None or reads + writes <= bound:
+        return float(load)
+    return float(load * bound / (reads + writes))
 
 
 def _load(row: dict[str, Any], name: str, objective: Objective) -> int | None:
