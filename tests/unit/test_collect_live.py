@@ -10,9 +10,10 @@ import pytest
 
 from workbench.errors import Conflict, Corruption, InvalidArgument, InvalidInput, Unavailable
 from workbench.model.routes import RouteSnapshot, seed_routes
-from workbench.model.tables import LOAD_WINDOW, table_to_routes
+from workbench.model.tables import COUNTER, LOAD_WINDOW, table_to_routes
 from workbench.model.times import rfc3339
 from workbench.ports.connector import Capabilities, LoadAnswer
+from workbench.ports.counters import CounterSamples
 from workbench.session import collect_live as module
 from workbench.session.cluster import open_cluster
 from workbench.session.collect import CollectOptions, collect
@@ -459,3 +460,44 @@ def test_only_the_first_round_replaces(cluster, url, watch):
     answers = rounds(url, watch, LiveOptions(replace=True), rounds_max=2)
     assert [answer.new_windows for answer in answers] == [1, 0]
     assert starts(url) == [0, 0]
+
+
+class CountingCluster(FakeCluster):
+    """A cluster that tells totals since its start, and nothing by window."""
+
+    def __init__(self, totals: list[int]) -> None:
+        super().__init__()
+        self.totals = totals
+
+    def counters(self, since: datetime | None) -> CounterSamples:
+        self.asked.append(since)
+        rows = [
+            {
+                "at": T0 + number * MINUTE,
+                "route_id": 1,
+                "group": 1,
+                "bucket_start": b"",
+                "bucket_end": None,
+                "reads": total,
+                "writes": 0,
+                **dict.fromkeys(("read_bytes", "write_bytes", "cpu_ns")),
+            }
+            for number, total in enumerate(self.totals)
+            if since is None or T0 + number * MINUTE >= since
+        ]
+        return CounterSamples(pa.Table.from_pylist(rows, schema=COUNTER), self.window_ms)
+
+
+def test_totals_since_a_start_are_collected_as_windows_round_by_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = CountingCluster([0, 5, 12])
+    monkeypatch.setattr(module, "open_routes", lambda _: cluster)
+    url = str(tmp_path / "catalog")
+    first = collect_live(URL, url, LiveOptions(cluster="c"))
+    assert (first.new_windows, first.accesses) == (2, 12)
+    cluster.totals += [20, 3]
+    second = collect_live(URL, url, LiveOptions(cluster="c"))
+    assert cluster.asked[-1] == T0 + 2 * MINUTE
+    assert (second.new_windows, second.accesses) == (2, 8 + 3)
+    assert second.assumptions["note.resets"].startswith("1,")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from workbench.model.keys import Span
 from workbench.model.routes import RouteDescriptor
-from workbench.planner.detect import RouteVerdict, RouteWindow, Rule, Verdict, detect
+from workbench.planner.detect import (
+    Certainty,
+    RouteVerdict,
+    RouteWindow,
+    Rule,
+    Verdict,
+    detect,
+)
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -143,3 +151,76 @@ def test_a_window_of_half_a_minute_counts_double() -> None:
     windows = [RouteWindow(1, T0 + n * half, T0 + (n + 1) * half, 25_000) for n in range(3)]
     verdict = judge(*windows)
     assert (verdict.verdict, verdict.per_minute) == (Verdict.HOT, 50_000)
+
+
+def test_counts_of_whole_windows_make_a_verdict_certain() -> None:
+    hot = judge(*(window(n, HOT) for n in range(3)))
+    assert (hot.certainty, hot.low_per_minute, hot.high_per_minute) == ("certain", HOT, HOT)
+    assert judge(window(0, COLD)).certainty is Certainty.CERTAIN
+    assert judge(window(0, None)).certainty is Certainty.OPEN
+
+
+@pytest.mark.parametrize(
+    ("samples", "coverage", "certainty"),
+    [(1_537, 1.0, "certain"), (1_536, 1.0, "likely"), (90_000, 0.99, "likely"), (0, 1.0, "likely")],
+)
+def test_few_samples_or_drops_leave_a_verdict_likely(
+    samples: int, coverage: float, certainty: str
+) -> None:
+    other = RouteWindow(2, T0 + MINUTE, T0 + 2 * MINUTE, COLD)  # closes the last window
+    sampled = RouteWindow(1, T0 + MINUTE, T0 + 2 * MINUTE, HOT, coverage, 2_000.0, samples)
+    rule = Rule(windows_hot=2)
+    verdicts = detect([ROUTE, OTHER], [window(0, HOT), sampled, other], rule)
+    found = next(v for v in verdicts if v.route is ROUTE)
+    assert (found.verdict, found.certainty) == (Verdict.HOT, certainty)
+    assert any("likely, not certain" in each for each in found.reasons) == (certainty == "likely")
+    assert (found.low_per_minute, found.high_per_minute) == (HOT - 2_000, HOT + 2_000)
+
+
+def test_sampled_load_is_judged_by_the_lower_end_of_its_interval() -> None:
+    def sampled(number: int, error: float) -> RouteWindow:
+        start = T0 + number * MINUTE
+        return RouteWindow(1, start, start + MINUTE, 52_000, 1.0, error, 5_000)
+
+    assert judge(*(sampled(n, 2_000) for n in range(3))).verdict is Verdict.HOT
+    assert judge(*(sampled(n, 2_001) for n in range(3))).verdict is Verdict.UNKNOWN
+
+
+def test_the_cooldown_outlasts_a_restart_because_it_comes_from_the_split_itself() -> None:
+    # Nothing is kept between the calls: the same answer from the route alone.
+    split_ms = int((T0 + 2 * MINUTE).timestamp() * 1000)
+    route = RouteDescriptor(1, ROUTE.span, 1, parent_route_id=9, split_at_hlc=split_ms << 16)
+    during = [window(n, HOT) for n in range(12)]
+    verdict = judge(*during[:12], route=route)
+    assert verdict.verdict is Verdict.HOT
+    assert judge(*during[:11], route=route).verdict is Verdict.COOLING
+    assert any("measured on route 9" in each for each in verdict.reasons)
+
+
+def test_load_that_is_hot_for_two_windows_is_never_called_hot() -> None:
+    chance = random.Random(5)
+    for _ in range(400):
+        loads = [
+            chance.choice([HOT, 10 * HOT]) if chance.random() < 0.6 else COLD for _ in range(40)
+        ]
+        for n in range(2, len(loads)):
+            if min(loads[n - 2 : n + 1]) >= HOT:
+                loads[n] = COLD
+        for until in range(1, len(loads) + 1):
+            verdict = judge(*(window(n, load) for n, load in enumerate(loads[:until])))
+            assert verdict.verdict in {Verdict.WARMING, Verdict.COLD}
+
+
+def test_the_verdict_is_that_of_a_plain_count_of_windows() -> None:
+    chance = random.Random(9)
+    for _ in range(300):
+        loads = [chance.choice([HOT, COLD, None]) for _ in range(chance.randrange(1, 9))]
+        streak = 0
+        for load in loads:
+            streak = streak + 1 if load == HOT else 0
+        expected = Verdict.HOT if streak >= 3 else Verdict.WARMING if streak else None
+        if expected is None:
+            expected = Verdict.UNKNOWN if loads[-1] is None else Verdict.COLD
+        found = judge(*(window(n, load) for n, load in enumerate(loads)))
+        assert (found.verdict, found.windows_over) == (expected, streak)
+        assert len(found.proof) == (streak or (1 if expected is Verdict.COLD else 0))

@@ -3,6 +3,9 @@
 | table         | one row is                                              |
 |---------------|---------------------------------------------------------|
 | `load_window` | the load of one bucket of one route in one time window  |
+| `hot_key`     | one heavy key of one route in one time window           |
+| `key_sample`  | one sampled access, and how many it stands for          |
+| `counter`     | counters of one bucket since some start, at one moment  |
 | `access`      | one recorded read or write (traces)                     |
 | `route`       | one route of one catalog version                        |
 | `plan`        | one plan, whole, with its actions as a list             |
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
 TIME: Final = pa.timestamp("us", tz="UTC")
 COUNTERS: Final = ("reads", "writes", "read_bytes", "write_bytes", "cpu_ns")
+# Columns that count something, in whatever table: never negative.
+COUNTS: Final = frozenset({*COUNTERS, "size", "count", "error"})
 
 LOAD_WINDOW: Final = pa.schema(
     [
@@ -45,6 +50,43 @@ LOAD_WINDOW: Final = pa.schema(
         *(pa.field(name, pa.int64()) for name in COUNTERS),
         pa.field("coverage", pa.float64(), nullable=False),
         pa.field("error_bound", pa.float64()),
+    ]
+)
+
+# count may be too high by up to error; sample_rate 1 means that every access was looked at.
+HOT_KEY: Final = pa.schema(
+    [
+        pa.field("window_start", TIME, nullable=False),
+        pa.field("window_end", TIME, nullable=False),
+        pa.field("route_id", pa.uint64(), nullable=False),
+        pa.field("key", pa.binary(), nullable=False),
+        pa.field("count", pa.int64(), nullable=False),
+        pa.field("error", pa.int64(), nullable=False),
+        pa.field("sample_rate", pa.float64(), nullable=False),
+    ]
+)
+
+# weight: how many accesses this one stands for, 1 over the chance of being sampled.
+KEY_SAMPLE: Final = pa.schema(
+    [
+        pa.field("window_start", TIME, nullable=False),
+        pa.field("window_end", TIME, nullable=False),
+        pa.field("route_id", pa.uint64(), nullable=False),
+        pa.field("key", pa.binary(), nullable=False),
+        pa.field("op", pa.string(), nullable=False),
+        pa.field("weight", pa.float64(), nullable=False),
+    ]
+)
+
+# Totals since the counting process started, as scraped; never stored, only turned into windows.
+COUNTER: Final = pa.schema(
+    [
+        pa.field("at", TIME, nullable=False),
+        pa.field("route_id", pa.uint64(), nullable=False),
+        pa.field("group", pa.uint64(), nullable=False),
+        pa.field("bucket_start", pa.binary(), nullable=False),
+        pa.field("bucket_end", pa.binary()),
+        *(pa.field(name, pa.int64()) for name in COUNTERS),
     ]
 )
 
@@ -209,7 +251,7 @@ def check_table(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
         ) from error
     for field in schema:
         column = checked.column(field.name)
-        if field.name in {*COUNTERS, "size"} and (pc.min(column).as_py() or 0) < 0:
+        if field.name in COUNTS and (pc.min(column).as_py() or 0) < 0:
             raise InvalidInput(
                 f"{what} has the negative value {pc.min(column).as_py()} in {field.name!r}",
                 code="counter_negative",

@@ -15,6 +15,9 @@ windows. Null means not measured, so only what was measured proves anything:
     unknown   0                   the last window is missing or unproven
 
 A window that is still open (no route measured it in full) is not judged.
+
+A verdict is *certain* where every window of its proof was measured in full, and counted or told
+by 1,537 samples or more (`intervals`); else it is *likely*, and one of unknown is *open*.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from workbench.model.times import hlc_to_us, rfc3339, to_us
+from workbench.model.times import from_us, hlc_to_us, rfc3339, to_us
+from workbench.planner.intervals import SAMPLES_CERTAIN, is_certain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,6 +52,14 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Certainty(StrEnum):
+    """How sure a verdict is; see the module's last rule."""
+
+    CERTAIN = "certain"
+    LIKELY = "likely"
+    OPEN = "open"
+
+
 @dataclass(frozen=True, slots=True)
 class RouteWindow:
     """Load of one route in one window.
@@ -58,7 +70,9 @@ class RouteWindow:
         end: End of it.
         load: In the objective's unit; None where not measured.
         coverage: Fraction of the window that was measured, 0 to 1.
-        error_bound: By how much `load` may be too high.
+        error_bound: By how much `load` may be too high, in the same unit; of sampled load also
+            by how much too low.
+        samples: How many samples tell of it; None where every access was counted.
     """
 
     route_id: int
@@ -67,6 +81,7 @@ class RouteWindow:
     load: int | None
     coverage: float = 1.0
     error_bound: float = 0.0
+    samples: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +116,9 @@ class RouteVerdict:
         peak_per_minute: The highest measured rate of a window; None where not measured.
         peak_at: Start of that window.
         reasons: Sentences for a human.
+        certainty: How sure the verdict is.
+        low_per_minute: Lower end of the 95 % interval of `per_minute`: what was decided by.
+        high_per_minute: Upper end; equal to the rate where every access was counted.
     """
 
     route: RouteDescriptor
@@ -113,6 +131,9 @@ class RouteVerdict:
     peak_per_minute: float | None
     peak_at: datetime | None
     reasons: tuple[str, ...]
+    certainty: Certainty = Certainty.OPEN
+    low_per_minute: float | None = None
+    high_per_minute: float | None = None
 
 
 def detect(
@@ -182,6 +203,19 @@ def _judge(  # noqa: PLR0913, PLR0917 - leaf of detect, one call
         for start in grid
         if start in mine and mine[start].load is not None
     ]
+    low = high = None
+    if last is not None and last.load is not None:
+        low = _per_minute(last, max(last.load - last.error_bound, 0.0))
+        # A count may only be too high; an estimate from samples may be off either way.
+        over = last.error_bound if last.samples is not None else 0.0
+        high = _per_minute(last, last.load + over)
+    certainty = _certainty(verdict, mine, proof)
+    reasons = (
+        reason,
+        *_unsure(certainty, mine, proof),
+        *_carried(route, streak),
+        *_earlier(mine, grid, rule, len(streak)),
+    )
     # The earliest of the highest.
     peak = max(rates, key=lambda pair: (pair[0], -to_us(pair[1])), default=(None, None))
     return RouteVerdict(
@@ -194,8 +228,53 @@ def _judge(  # noqa: PLR0913, PLR0917 - leaf of detect, one call
         proof=proof,
         peak_per_minute=peak[0],
         peak_at=peak[1],
-        reasons=(reason, *_earlier(mine, grid, rule, len(streak))),
+        reasons=reasons,
+        certainty=certainty,
+        low_per_minute=low,
+        high_per_minute=high,
     )
+
+
+def _certainty(
+    verdict: Verdict, mine: Mapping[datetime, RouteWindow], proof: Sequence[datetime]
+) -> Certainty:
+    """Return how sure a verdict is that these windows prove."""
+    if verdict is Verdict.UNKNOWN:
+        return Certainty.OPEN
+    return Certainty.CERTAIN if all(_is_sure(mine[start]) for start in proof) else Certainty.LIKELY
+
+
+def _is_sure(window: RouteWindow) -> bool:
+    if window.load is None or window.coverage < COVERAGE_FULL:
+        return False
+    return is_certain(window.load, window.error_bound, window.samples)
+
+
+def _unsure(
+    certainty: Certainty, mine: Mapping[datetime, RouteWindow], proof: Sequence[datetime]
+) -> tuple[str, ...]:
+    """Return a sentence on what keeps a verdict from being certain."""
+    if certainty is not Certainty.LIKELY:
+        return ()
+    windows = [mine[start] for start in proof]
+    samples = [window.samples for window in windows if window.samples is not None]
+    coverage = min(window.coverage for window in windows)
+    if samples and min(samples) < SAMPLES_CERTAIN:
+        what = f"a window of the proof has {min(samples):,} samples, {SAMPLES_CERTAIN:,} are needed"
+    elif coverage < COVERAGE_FULL:
+        what = f"of a window of the proof only {coverage:.1%} was measured"
+    else:
+        what = "a window of the proof has a wide error bound"
+    return (f"likely, not certain: {what}",)
+
+
+def _carried(route: RouteDescriptor, streak: Sequence[RouteWindow]) -> tuple[str, ...]:
+    """Return a sentence where the streak began on the route that this one was split off."""
+    split_us = hlc_to_us(route.split_at_hlc)
+    if not streak or not route.split_at_hlc or to_us(streak[0].start) >= split_us:
+        return ()
+    moment = rfc3339(from_us(split_us))
+    return (f"up to the split at {moment} measured on route {route.parent_route_id}, by key",)
 
 
 def _verdict(

@@ -11,9 +11,9 @@ waits for it can be interrupted, and hands that on.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import duckdb
 
 T = TypeVar("T")
+
+LOOK_SECONDS: Final = 0.05
 
 
 class Worker:
@@ -34,13 +36,15 @@ class Worker:
         """Return what `function` returns; what interrupts the wait ends the call, too."""
         future = self._pool.submit(function, *arguments)
         try:
-            return future.result()
+            # A signal is noted by whichever thread the system chose; only one that runs sees it.
+            while not wait([future], timeout=LOOK_SECONDS).done:
+                pass
         except BaseException:
-            while not future.done():
+            self._connection.interrupt()
+            while not wait([future], timeout=LOOK_SECONDS).done:
                 self._connection.interrupt()
-                with suppress(Exception):
-                    future.exception(timeout=0.05)
             raise
+        return future.result()
 
 
 @contextmanager

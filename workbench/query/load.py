@@ -11,7 +11,8 @@ tables. It is the only place that knows which SQL text answers which question.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +23,7 @@ from workbench.errors import NotFound
 from workbench.model.plan import EvidenceQuery
 from workbench.model.times import rfc3339
 from workbench.query.engine import run, sql_text
+from workbench.query.layouts import OneLayout, one_layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,6 +101,9 @@ class LoadReader:
 
     cluster: str
     data: dict[str, pa.Table | ds.Dataset]
+    _layouts: dict[tuple[datetime, datetime], OneLayout | None] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def finest(self) -> Source:
@@ -197,6 +202,8 @@ class LoadReader:
 
         None where all windows of [since, until) tell the same buckets.
         """
+        if self._layout(since, until) is not None:
+            return None
         text = sql_text("coarse_until")
         answer = self._run(text, Source.LOAD_WINDOW, {"since": since, "until": until})
         found: datetime | None = answer.column("coarse_until")[0].as_py()
@@ -209,6 +216,9 @@ class LoadReader:
 
         None where every bucket with load in [since, until) lies in one route.
         """
+        layout = self._layout(since, until)
+        if layout is not None and not _crosses(layout, routes):
+            return None
         data = {"load_window": self.data["load_window"], "route": _spans_of(routes)}
         answer = run(sql_text("crossing_until"), data, {"since": since, "until": until})
         found: datetime | None = answer.column("crossing_until")[0].as_py()
@@ -221,7 +231,13 @@ class LoadReader:
 
         An atom of load windows is an island: of buckets that differ between windows and
         overlap, those with load are one atom, so that a cut at an atom never goes through load.
+        Where all windows have the same buckets they are summed as they are read, which gives
+        what the SQL text gives, sooner.
         """
+        layout = self._layout(since, until) if source is Source.LOAD_WINDOW else None
+        table = None if layout is None else layout.atoms(objective)
+        if table is not None:
+            return table
         return self._run(source.atoms_sql, source, _parameters(objective, since, until))
 
     def events(
@@ -255,6 +271,14 @@ class LoadReader:
             sql=source.atoms_sql,
         )
 
+    def _layout(self, since: datetime, until: datetime) -> OneLayout | None:
+        """Return the sums by bucket where all windows have the same buckets; read once."""
+        if (since, until) not in self._layouts:
+            self._layouts.clear()  # the last time asked for is enough, and one may be large
+            load = self.data[Source.LOAD_WINDOW.value]
+            self._layouts[since, until] = one_layout(load, since, until)
+        return self._layouts[since, until]
+
     def _run(self, text: str, source: Source, parameters: dict[str, Any]) -> pa.Table:
         return run(text, {source.value: self.data[source.value]}, parameters)
 
@@ -262,6 +286,17 @@ class LoadReader:
 def route_rates_sql() -> str:
     """Return the text behind the numbers of `workbench hot`, complete."""
     return f"WITH route_window AS (\n{sql_text('route_windows')})\n{sql_text('route_rates')}"
+
+
+def _crosses(layout: OneLayout, routes: Sequence[RouteDescriptor]) -> bool:
+    """Tell whether a bound of the routes lies inside a bucket."""
+    starts = layout.starts.to_pylist()
+    ends = layout.ends.to_pylist()
+    for route in routes:
+        at = bisect_left(starts, route.span.start) - 1
+        if at >= 0 and (ends[at] is None or route.span.start < ends[at]):
+            return True
+    return False
 
 
 def _spans_of(routes: Sequence[RouteDescriptor]) -> pa.Table:

@@ -32,6 +32,7 @@ from workbench.model.load import check_load
 from workbench.model.tables import LOAD_WINDOW, routes_to_table
 from workbench.model.times import parse_time, rfc3339
 from workbench.ports.connector import LoadSource
+from workbench.ports.counters import CounterSource, counter_answer
 from workbench.session.collect import (
     TIME_COLUMNS,
     CollectedDataset,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from workbench.catalog.catalog import Catalog
     from workbench.model.manifest import Manifest
     from workbench.model.routes import RouteSnapshot
-    from workbench.ports.connector import LoadAnswer
+    from workbench.ports.connector import LoadAnswer, RouteSource
 
 LOOPBACK_CLUSTER: Final = "local"
 WARNINGS_KEPT: Final = 20
@@ -200,9 +201,7 @@ def collect_live(
         for _ in range(ATTEMPTS_MAX):
             known = _known(catalog, cluster)
             progress("asking the cluster", 0, None)
-            load = None
-            if isinstance(source, LoadSource) and source.capabilities().load:
-                load = source.load(cluster, None if options.replace else known.until)
+            load = _load_of(source, cluster, None if options.replace else known.until)
             # After the load, so that no window tells of a route that the catalog does not have.
             told = _Told(load, source.snapshot())
             if not options.replace:
@@ -279,6 +278,19 @@ def cluster_of_url(url: str) -> str:
     if host in {"localhost", "::1"} or re.fullmatch(r"127(\.\d{1,3}){3}", host):
         return LOOPBACK_CLUSTER
     return re.sub(r"[^A-Za-z0-9_-]+", "-", host).strip("-") or scheme
+
+
+def _load_of(source: RouteSource, cluster: str, since: datetime | None) -> LoadAnswer | None:
+    """Return the load that a source tells, as windows or as totals; None where it tells none."""
+    if not source.capabilities().load:
+        return None
+    if isinstance(source, CounterSource):
+        told = source.counters(since)
+        routes = source.snapshot().routes if told.from_zero else ()
+        return counter_answer(
+            told.samples, cluster=cluster, window_ms=told.window_ms, since=since, routes=routes
+        )
+    return source.load(cluster, since) if isinstance(source, LoadSource) else None
 
 
 def _known(catalog: Catalog, cluster: str) -> _Known:
