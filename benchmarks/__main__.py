@@ -1,218 +1,84 @@
-"""Run every benchmark and print one table.
+"""Run benchmarks and print their tables, ready to be pasted into benchmarks/README.md.
 
-Ours and the rival take turns in one process, so that a machine whose speed drifts slows both.
-The ratio is rival / ours per turn: above 1, ours is faster. Both must give the same answer, or
-the run stops: a fast wrong answer is no figure.
+    python -m benchmarks            all
+    python -m benchmarks NAME ...   those
+    python -m benchmarks --list     their names
+
+`python -m benchmarks.quality` measures plans, not speed, and is run by itself.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import argparse
+import importlib
+import os
 import platform
-import statistics
 import time
-from bisect import bisect_right
-from dataclasses import dataclass
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import PackageNotFoundError, version
 
-import duckdb
-import numpy as np
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
+from benchmarks.measure import HEAD
 
-from workbench.catalog.catalog import Catalog, Registration
-from workbench.model.manifest import ObjectRef
-from workbench.planner.partition import optimum, segments_of
-from workbench.planner.replay import replay
-from workbench.session.system import SystemClock, SystemRng
-from workbench.stores.memory import MemoryStore
-from workbench.traces.generate import generate
-from workbench.traces.readers import TraceOptions, read_trace
-from workbench.traces.windows import load_windows, trace_routes
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-TURNS = 5
+# Module, and what it measures. Each has a `run` that yields lines: table rows, and other Markdown.
+BENCHMARKS = {
+    "planning": "optimum, replay, trace reader, load windows",
+    "planning_scale": "a plan of very many routes: time and memory",
+    "heat": "the heat matrix of 10,000 routes: time and memory",
+    "catalog_open": "opening a catalog, requests to open, refresh",
+    "catalog_commit": "writers at once, commits, registering, compaction",
+    "catalog_export": "rows into an export, from Arrow and from a live cluster",
+    "catalog_query": "point lookup and as-of over an export",
+}
+PACKAGES = (
+    ("pyarrow", "duckdb", "polars", "numpy"),
+    ("pyiceberg", "deltalake", "s3fs", "moto"),
+)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    what: str
-    rival: str
-    ours: list[float]
-    theirs: list[float]
-
-    def __str__(self) -> str:
-        ratios = [b / a for a, b in zip(self.ours, self.theirs, strict=True)]
-        return (
-            f"| {self.what} | {self.rival} | {statistics.median(self.ours) * 1000:,.1f} ms "
-            f"| {statistics.median(ratios):.1f} | {min(ratios):.1f} – {max(ratios):.1f} |"
-        )
-
-
-def pair(
-    what: str, rival: str, ours: Callable[[], Any], theirs: Callable[[], Any], *, turns: int = TURNS
-) -> Row:
-    """Time two functions in turn; they must agree."""
-    if ours() != theirs():
-        raise SystemExit(f"{what}: ours and {rival} disagree")
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(turns):
-        for function, into in zip((ours, theirs), times, strict=True):
-            started = time.perf_counter()
-            function()
-            into.append(time.perf_counter() - started)
-    return Row(what, rival, *times)
-
-
-def bench_optimum() -> Row:
-    """Least bottleneck of 1 M atoms on 1,024 routes, against the same search in numpy."""
-    loads = np.random.Generator(np.random.PCG64(1)).integers(0, 1_000, 1_000_000)
-    listed = loads.tolist()
-
-    def ours() -> int:
-        return optimum(segments_of(listed, [0, len(listed)]), 1_023)
-
-    def theirs() -> int:
-        prefix = np.concatenate([[0], np.cumsum(loads)])
-        low, high = max(int(loads.max()), -(-int(prefix[-1]) // 1_024)), int(prefix[-1])
-        while low < high:
-            middle = (low + high) // 2
-            at = 0
-            for _ in range(1_024):
-                at = int(np.searchsorted(prefix, prefix[at] + middle, side="right")) - 1
-                if at >= len(listed):
-                    break
-            low, high = (low, middle) if at >= len(listed) else (middle + 1, high)
-        return low
-
-    return pair("optimum, 1 M atoms, k = 1,024", "numpy searchsorted", ours, theirs)
-
-
-def bench_replay() -> Row:
-    """Replay of 1 M accesses on 64 routes, against an ASOF join in DuckDB."""
-    accesses = generate("zipf", accesses=1_000_000, seed=1)
-    routes = trace_routes(accesses, 64)
-    load = pa.array(np.ones(accesses.num_rows, dtype=np.int64))
-    events = accesses.select(["time", "key"]).append_column("load", load)
-    spans = [route.span for route in routes]
-    starts = pa.table({"start": [span.start for span in spans], "id": range(len(spans))})
-
-    def ours() -> list[int]:
-        return [int(total) for total in replay(events, spans, 60_000).totals]
-
-    def theirs() -> list[int]:
-        with duckdb.connect() as connection:
-            connection.register("events", events)
-            connection.register("starts", starts)
-            rows = connection.execute(
-                "SELECT id, CAST(coalesce(sum(n), 0) AS BIGINT) FROM starts LEFT JOIN ("
-                "SELECT id AS i, time_bucket(INTERVAL 1 MINUTE, time) AS w, sum(load) AS n "
-                "FROM events ASOF JOIN starts ON events.key >= starts.start GROUP BY i, w"
-                ") ON id = i GROUP BY id ORDER BY id"
-            ).fetchall()
-        return [total for _, total in rows]
-
-    return pair("replay, 1 M accesses, 64 routes, by minute", "DuckDB ASOF join", ours, theirs)
-
-
-def bench_reader() -> Row:
-    """A CSV trace of 200,000 rows into accesses, against Python's csv module."""
-    count = 200_000
-    rng = np.random.Generator(np.random.PCG64(2))
-    table = pa.table(
-        {
-            "version": np.ones(count, dtype=np.int64),
-            "time": np.arange(count) // 50,
-            "op": np.where(rng.random(count) < 0.5, "2a", "28"),
-            "size": np.full(count, 4096),
-            "lbn": rng.integers(0, 2**26, count),
-        }
+def machine() -> str:
+    """Return what the figures depend on."""
+    packages = []
+    for name in (name for line in PACKAGES for name in line):
+        try:
+            packages.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            packages.append(f"{name} absent")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    load = os.getloadavg()[0]
+    return (
+        f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB, "
+        f"{platform.system()} {platform.release()}, load average {load:.1f} at the start. "
+        f"Python {platform.python_version()}, {', '.join(packages)}."
     )
-    sink = io.BytesIO()
-    pa_csv.write_csv(table, sink, pa_csv.WriteOptions(quoting_style="none"))
-    content = sink.getvalue()
-
-    def ours() -> tuple[int, bytes]:
-        accesses = read_trace(io.BytesIO(content), "bench.csv", TraceOptions()).accesses
-        return accesses.num_rows, accesses.column("key")[-1].as_py()
-
-    def theirs() -> tuple[int, bytes]:
-        rows = csv.DictReader(io.StringIO(content.decode()))
-        keys = [
-            (
-                int(row["lbn"]).to_bytes(8, "big"),
-                int(row["time"]),
-                row["op"] == "2a",
-                int(row["size"]),
-            )
-            for row in rows
-        ]
-        return len(keys), keys[-1][0]
-
-    return pair("read 200,000 CloudPhysics rows", "Python csv", ours, theirs)
-
-
-def bench_windows() -> Row:
-    """Load windows of 1 M accesses in 128 buckets, against bisection per access."""
-    accesses = generate("hot-range", accesses=1_000_000, seed=1)
-    routes = trace_routes(accesses, 8)
-
-    def ours() -> int:
-        windows = load_windows(
-            accesses, routes, cluster="c", window_ms=60_000, buckets_per_route=16
-        )
-        return int(pa.compute.sum(windows.column("reads")).as_py())
-
-    def theirs() -> int:
-        starts = [route.span.start for route in routes]
-        cells: dict[tuple[int, int], int] = {}
-        times = accesses.column("time").cast(pa.int64()).to_pylist()
-        keys, ops = accesses.column("key").to_pylist(), accesses.column("op").to_pylist()
-        for moment, key, op in zip(times, keys, ops, strict=True):
-            cell = (moment // 60_000_000, bisect_right(starts, key))
-            cells[cell] = cells.get(cell, 0) + (op == "read")
-        return sum(cells.values())
-
-    return pair("load windows of 1 M accesses", "bisection in Python", ours, theirs)
-
-
-def bench_open() -> Row:
-    """Open a catalog of 1,000 datasets, against one Parquet manifest per dataset."""
-    store = MemoryStore("bench")
-    catalog = Catalog.create(store, clock=SystemClock(), rng=SystemRng(), writer="bench")
-    names = [f"cluster-{number:04d}/load_window" for number in range(1_000)]
-    catalog.register([Registration(n, "f" * 64, (ObjectRef(f"data/{n}", 1),)) for n in names])
-    files = []
-    for name in names:
-        sink = io.BytesIO()
-        pq.write_table(pa.table({"name": [name], "row_count": [1]}), sink)
-        files.append(sink.getvalue())
-
-    def ours() -> int:
-        opened = Catalog.open(store, clock=SystemClock(), rng=SystemRng(), writer="bench")
-        return len(opened.list())
-
-    def theirs() -> int:
-        return sum(pq.read_table(pa.BufferReader(each)).num_rows for each in files)
-
-    return pair("open a catalog of 1,000 datasets", "pyarrow, a file per manifest", ours, theirs)
 
 
 def main() -> None:
-    """Print the table."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("pyarrow", "duckdb", "numpy"))
-    print(f"Python {platform.python_version()}, {packages}; {TURNS} turns each\n")
-    print("| what | rival | ours, median | rival / ours, median | range |")
-    print("|---|---|---|---|---|")
-    for bench in (bench_optimum, bench_replay, bench_reader, bench_windows, bench_open):
-        print(bench(), flush=True)
+    """Print the tables of what is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("names", nargs="*", metavar="NAME", help="as --list says; default: all")
+    parser.add_argument("--list", action="store_true", help="name the benchmarks and run none")
+    given = parser.parse_args()
+    if given.list:
+        for name, what in BENCHMARKS.items():
+            print(f"{name:16}{what}")
+        return
+    unknown = [name for name in given.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"no benchmark {', '.join(unknown)}; known are {', '.join(BENCHMARKS)}")
+    started = time.perf_counter()
+    print(f"Machine: {machine()}\n\n{HEAD}", flush=True)
+    notes: list[str] = []
+    for name in given.names or BENCHMARKS:
+        for line in importlib.import_module(f"benchmarks.{name}").run():
+            if line.startswith("| "):
+                print(line, flush=True)
+            else:
+                notes.append(line)  # a table must not be torn apart
+    for note in notes:
+        print(f"\n{note}")
+    took = time.perf_counter() - started
+    command = " ".join(["python -m benchmarks", *given.names])
+    print(f"\n`{command}` on {time.strftime('%Y-%m-%d')}, {took:.0f} s.")
 
 
 if __name__ == "__main__":
