@@ -338,3 +338,27 @@ def test_ctrl_c_ends_a_long_query(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "workbench: interrupted\n")
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
+def test_a_damaged_page_is_corruption_by_either_engine(
+    workbench: Run, catalog: str, engine: str
+) -> None:
+    rows = [
+        {"key": b"%06d" % n, "commit_ts": stamp(n), "kind": "put", "value": b"v" * 40, "group": 1}
+        for n in range(20_000)
+    ]
+    opened = open_or_create_catalog(catalog)
+    opened.commit([Write("big/version", pa.Table.from_pylist(rows, schema=VERSION))])
+    [ref] = opened.get("big/version").objects
+    victim = Path(catalog) / ref.key
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.chmod(0o644)
+    victim.write_bytes(content)
+    asked = ["sql", "--query", "as-of", "--table", "version=big/version", "--engine", engine]
+    outcome = workbench(*asked, "-p", f"read_ts={stamp(9**6)}", "--csv", "--json")
+    assert outcome.status == 2  # one format at a time
+    outcome = workbench(*asked, "-p", f"read_ts={stamp(9**6)}", "--json")
+    assert (outcome.status, outcome.error["code"]) == (1, "data_unreadable")
+    assert outcome.error["kind"] == "corruption"

@@ -251,7 +251,8 @@ def check_table(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
         ) from error
     for field in schema:
         column = checked.column(field.name)
-        if field.name in COUNTS and (pc.min(column).as_py() or 0) < 0:
+        counted = field.name in COUNTS and pa.types.is_integer(field.type)
+        if counted and (pc.min(column).as_py() or 0) < 0:
             raise InvalidInput(
                 f"{what} has the negative value {pc.min(column).as_py()} in {field.name!r}",
                 code="counter_negative",

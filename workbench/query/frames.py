@@ -87,7 +87,8 @@ def as_of(
 def key_history(version: ds.Dataset | pa.Table, key: bytes) -> pl.DataFrame:
     """Return every version of `key`, newest first: commit_ts, kind, value, expire_at, group."""
     columns = [name for name in VERSION.names if name != "key"]
-    found = _table(version, columns, pc.field("key") == pa.scalar(key, pa.binary()))
+    wanted = pc.field("key") == pa.scalar(key, pa.binary())
+    found = _table(_holding(version, wanted), columns, wanted)
     return _frame(found).sort("commit_ts", descending=True)
 
 
@@ -236,6 +237,24 @@ def load_heat(
         )
         .sort("column_start", "bucket_start", "bucket_end", nulls_last=True)
     )
+
+
+def _holding(version: ds.Dataset | pa.Table, wanted: pc.Expression) -> ds.Dataset | pa.Table:
+    """Return the row groups with rows that are wanted, by the columns that `wanted` names.
+
+    Where a group has many spans, statistics leave several row groups for one key. To read their
+    keys first costs less than half of reading them whole.
+    """
+    if not isinstance(version, ds.FileSystemDataset):
+        return version
+    parts = [
+        fragment.subset(row_group_ids=[group.id])
+        for fragment in version.get_fragments(filter=wanted)
+        for group in fragment.subset(filter=wanted, schema=version.schema).row_groups
+    ]
+    if len(parts) > 1:
+        parts = [part for part in parts if part.count_rows(filter=wanted)]
+    return ds.FileSystemDataset(parts, version.schema, version.format)
 
 
 def _windows(
