@@ -22,12 +22,12 @@ from workbench.stores.local import LocalStore
 GOLDEN = Path(__file__).parent / "test_catalog_v2"
 SHA256 = {
     FORMAT_KEY: "b427abc2a13c395dd29176227dce16e7867aab59517f6c2cad2f22e1a877938b",
-    log_key(1): "d4713697cdf713026504cb23df8aa899326c7ec2469e52104f5f22c016e913d3",
-    log_key(2): "0ee7366caec580434708fd1979da4523fe5d9ac66936cf36146491d9e170a12e",
-    log_key(3): "d5941051485a07c610f82ca257fe5bcf9ee4084f0f4eed6ae87333f177f9c20c",
-    log_key(4): "e1df40063c63133b89ab36e220feab14c9ac46f2efd22bc60717d524f32a70a4",
-    log_key(5): "f9099db153e3f223335142b7ebe857db81cd9c405b2d62e1915eb077069112f3",
-    ckpt_key(4): "554d63f346c11334f91003ed290dfa93db2fdc42f4dc59e550a9e8cca49fc1c2",
+    log_key(1): "0f0c30dd9a366a3c544064eebeec1cb7996a39f048a9bedfa8e24c218f358c61",
+    log_key(2): "ace4c37d204e12361068ebcfb547e9337aaf12ebcac76c4dbee432c215865a99",
+    log_key(3): "b0df943ac156f73eaeb9f2317b9424c6563c5c28c578414966084e6951552576",
+    log_key(4): "fe2537d96e1e9fdcec6ccff693e934272913c4c238e21d5d4204fa908a672966",
+    log_key(5): "cab79cb5174682acf6ccc675d7b28e9b0f32993c637ea1a1d8d2476075723160",
+    ckpt_key(4): "48b917848795a209f927ad55122cd15f6ab543db5fdb8f7465bea325f4d9b364",
     HINT_KEY: "d5f5d9d700b7ac9b5ae6a1eff941bc7e5f79b8798f81ae045ba4c329868c76cf",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from unit.test_catalog_faults import create, numbers, reopen
 
-from workbench.catalog import parquet
+from workbench.catalog import parquet, reading, uploads
 from workbench.catalog.catalog import Registration, Write
 from workbench.catalog.layout import FORMAT_KEY
 from workbench.errors import (
@@ -266,42 +267,72 @@ def replace_object(store, key, data):
 
 
 @pytest.mark.parametrize(
-    ("change", "read_code", "dataset_code"),
+    ("change", "code"),
     [
-        (lambda _: None, "object_missing", "object_missing"),
-        (lambda data: data[:-1], "object_size_mismatch", "object_size_mismatch"),
-        (lambda data: data + b"x", "object_size_mismatch", "object_size_mismatch"),
-        (lambda data: data[:-9] + b"\xff" + data[-8:], "object_hash_mismatch", None),
-        (lambda data: bytes(len(data)), "object_hash_mismatch", "object_unreadable"),
+        (lambda _: None, "object_missing"),
+        (lambda data: data[:-1], "object_size_mismatch"),
+        (lambda data: data + b"x", "object_size_mismatch"),
+        (lambda data: data[:-9] + b"\xff" + data[-8:], "object_hash_mismatch"),
+        (lambda data: bytes(len(data)), "object_hash_mismatch"),
     ],
 )
-def test_changed_object_is_corruption_with_its_key(catalog, store, change, read_code, dataset_code):
+def test_changed_object_is_corruption_with_its_key(catalog, store, change, code):
     catalog.commit([Write("a", numbers(*range(100)))])
     [ref] = catalog.get("a").objects
     replace_object(store, ref.key, change(store.get(ref.key)))
-    with pytest.raises(Corruption) as caught:
-        catalog.read("a")
-    assert caught.value.code == read_code
-    assert ref.key in caught.value.message
-    if dataset_code:
+    for read in (catalog.read, catalog.dataset):
         with pytest.raises(Corruption) as caught:
-            catalog.dataset("a")
-        assert caught.value.code == dataset_code
+            read("a")
+        assert caught.value.code == code
         assert ref.key in caught.value.message
     [problem] = catalog.verify()
     assert problem.key == ref.key
     assert problem.reason
 
 
-def test_flipped_page_byte_fails_the_scan_of_a_dataset(catalog, store):
+@pytest.fixture
+def large(catalog, monkeypatch):
+    """A dataset whose one object is read page by page, as those over 16 MiB are."""
+    monkeypatch.setattr(uploads, "WHOLE_BYTES_MAX", 0)
+    monkeypatch.setattr(reading, "WHOLE_BYTES_MAX", 0)
     table = pa.table({"n": pa.array([n * 2654435761 % 2**32 for n in range(5000)], pa.uint32())})
     catalog.commit([Write("a", table)])
     [ref] = catalog.get("a").objects
-    data = bytearray(store.get(ref.key))
+    assert 0 < ref.tail_size < ref.size // 2
+    return ref
+
+
+def test_flipped_page_byte_fails_the_scan_of_a_large_object(catalog, store, large):
+    data = bytearray(store.get(large.key))
     data[len(data) // 2] ^= 1
-    replace_object(store, ref.key, bytes(data))
+    replace_object(store, large.key, bytes(data))
     with pytest.raises(OSError, match="CRC checksum"):
         catalog.dataset("a").to_table()
+
+
+def test_every_flipped_byte_behind_the_pages_of_a_large_object_is_found(catalog, store, large):
+    sound = store.get(large.key)
+    assert catalog.dataset("a").count_rows() == 5000
+    for at in range(large.size - large.tail_size, large.size):
+        data = bytearray(sound)
+        data[at] ^= 1 << at % 8
+        replace_object(store, large.key, bytes(data))
+        with pytest.raises(Corruption) as caught:
+            catalog.dataset("a")
+        assert caught.value.code == "object_hash_mismatch"
+
+
+def test_a_large_object_without_a_known_tail_is_hashed_whole(catalog, store, large):
+    known = replace(large, tail_size=None, tail_sha256=None)
+    fingerprint = catalog.get("a").schema_fingerprint
+    catalog.register([Registration("by/hand", fingerprint, (known,))])
+    assert catalog.dataset("by/hand").count_rows() == 5000
+    data = bytearray(store.get(large.key))
+    data[-20] ^= 1
+    replace_object(store, large.key, bytes(data))
+    with pytest.raises(Corruption) as caught:
+        catalog.dataset("by/hand")
+    assert caught.value.code == "object_hash_mismatch"
 
 
 def test_object_that_is_no_parquet_is_unreadable(catalog, store):

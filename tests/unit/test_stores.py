@@ -542,15 +542,15 @@ def test_file_url_of_another_machine_is_refused(url):
 
 
 def test_temporary_files_that_killed_writers_left_are_removed_once_they_are_old(tmp_path):
-    store = LocalStore(tmp_path, create=True)
-    assert store.remove_temporary(datetime.now(UTC)) == 0
+    store, now = LocalStore(tmp_path, create=True), SystemClock().now()
+    assert store.remove_temporary(now) == 0
     assert store.put_if_absent("a/b", b"1")
     left = tmp_path / "~tmp" / "1-2-abc"
     left.write_bytes(b"half")
-    old = datetime.now(UTC) - timedelta(days=2)
+    old = now - timedelta(days=2)
     os.utime(left, (old.timestamp(), old.timestamp()))
     young = tmp_path / "~tmp" / "1-3-abc"
     young.write_bytes(b"half")
-    assert store.remove_temporary(datetime.now(UTC) - timedelta(days=1)) == 1
+    assert store.remove_temporary(now - timedelta(days=1)) == 1
     assert (left.exists(), young.exists()) == (False, True)
     assert store.get("a/b") == b"1"

@@ -206,7 +206,9 @@ def _checkpoint(footer: Mapping[str, str], file: pq.ParquetFile, seq: int, key: 
 def _condemned_rows(condemned: Mapping[str, datetime]) -> list[dict[str, Any]]:
     """Return one row per time, with the keys that were condemned then."""
     by_time = sorted((at, key) for key, at in condemned.items())
-    blank = {"rows": None, "time_min": None, "time_max": None, "sha256": None, "size": 0}
+    blank = dict.fromkeys(
+        ("rows", "time_min", "time_max", "sha256", "tail_size", "tail_sha256")
+    ) | {"size": 0}
     return [
         {
             "dataset_id": "",

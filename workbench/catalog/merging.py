@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 
 from workbench.catalog.faults import corrupt
 from workbench.catalog.layout import data_key
-from workbench.catalog.parquet import PartWriter
+from workbench.catalog.parquet import WHOLE_BYTES_MAX, PartWriter
 from workbench.catalog.partitions import TIME, cut, day_of, time_column_of
-from workbench.catalog.reading import WHOLE_BYTES_MAX, open_source, read_objects
+from workbench.catalog.reading import open_source, read_objects
 from workbench.catalog.uploads import object_ref, upload
 from workbench.errors import Conflict
 from workbench.model.manifest import ObjectRef

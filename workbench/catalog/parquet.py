@@ -25,6 +25,9 @@ from workbench.model.manifest import schema_fingerprint
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# Objects up to this size are read whole, and so checked whole; of a larger one the pages carry
+# checksums, and the catalog keeps a hash of what follows them.
+WHOLE_BYTES_MAX: Final = 16 * 1024 * 1024
 ROW_GROUP_ROWS: Final = 128 * 1024
 PART_BYTES: Final = 256 * 1024 * 1024  # of Arrow data; a part holds whole row groups
 
@@ -83,6 +86,18 @@ def encode_parts(
         ) from error
     _check_kept(name, schema, parts[0])
     return parts
+
+
+def tail_size_of(data: bytes) -> int:
+    """Return how many bytes at the end of a Parquet file are no pages: indexes and footer."""
+    metadata = pq.read_metadata(pa.BufferReader(data))
+    end = 0
+    for group in range(metadata.num_row_groups):
+        for column in range(metadata.num_columns):
+            chunk = metadata.row_group(group).column(column)
+            start = chunk.dictionary_page_offset or chunk.data_page_offset
+            end = max(end, start + chunk.total_compressed_size)
+    return len(data) - end
 
 
 def decode_table(data: bytes) -> pa.Table:

@@ -2,14 +2,19 @@
 
 | way | what is read | what is checked |
 |---|---|---|
-| `open_dataset` | objects, large ones page by page | size of every object; checksum of every page |
-| the same, hashed | whole objects, then pages | SHA-256 too, which alone covers the footers |
+| `open_dataset` | small objects whole | size and SHA-256 before parsing, then every page |
+| | large ones page by page | size, SHA-256 of what follows the pages, every page |
+| the same, hashed | large ones whole, then pages | SHA-256 of all too |
 | `read_table` | whole objects | size and SHA-256 before parsing, then every page |
 | `check_object` | whole objects, piece by piece | size and SHA-256 |
 
 A dataset can be opened for a time: then only objects that can hold rows of it are opened. Whatever
 is asked for, each object carries what is known of its times into the dataset, so that a scan with
 a filter on the time column leaves objects out as well.
+
+No page checksum covers a footer, and one flipped bit there makes readers give wrong answers, hang
+or abort the process: so nothing is parsed whose footer was not hashed. A large object of which no
+hash of its tail is known (registered by hand, say) is hashed whole.
 
 Only pyarrow verifies page checksums, and only if told to; so catalog files are opened here and
 nowhere else, and DuckDB and Polars get the pyarrow dataset. A page that fails while a dataset is
@@ -26,7 +31,7 @@ import pyarrow.dataset as ds
 import pyarrow.fs
 
 from workbench.catalog.faults import corrupt
-from workbench.catalog.parquet import decode_table
+from workbench.catalog.parquet import WHOLE_BYTES_MAX, decode_table
 from workbench.catalog.partitions import bounds_filter, select, time_column_of
 from workbench.errors import InvalidInput, NotFound
 
@@ -38,8 +43,6 @@ if TYPE_CHECKING:
     from workbench.ports.object_store import ObjectStore
 
 CHECK_BYTES: Final = 8 * 1024 * 1024
-# Objects up to this size are read whole; a larger one stays an open file.
-WHOLE_BYTES_MAX: Final = 16 * 1024 * 1024
 # What is held of them in all; beyond it, small ones are open files too.
 WHOLE_TOTAL_BYTES_MAX: Final = 1024 * 1024 * 1024
 # Small objects that are asked for at once.
@@ -111,19 +114,16 @@ def read_table(store: ObjectStore, manifest: Manifest) -> pa.Table:
 
 
 def read_objects(
-    store: ObjectStore, refs: Iterable[ObjectRef], *, hashed: bool = True
+    store: ObjectStore, refs: Iterable[ObjectRef]
 ) -> Iterator[tuple[ObjectRef, bytes]]:
-    """Yield objects whole, in their order, several at a time; check SHA-256, or only the size.
+    """Yield objects whole, in their order, several at a time, each checked against its SHA-256.
 
     Raises:
         Corruption: `object_missing`, `object_size_mismatch`, `object_hash_mismatch`.
     """
     for wave in _waves(refs):
         for ref, data in zip(wave, _get_wave(store, wave), strict=True):
-            if hashed:
-                _check_content(ref, [data])
-            else:
-                _check_size(ref, len(data))
+            _check_content(ref, [data])
             yield ref, data
 
 
@@ -167,7 +167,7 @@ def _sources(
         if ref.size <= WHOLE_BYTES_MAX and total + ref.size <= WHOLE_TOTAL_BYTES_MAX:
             whole.append(ref)
             total += ref.size
-    ahead = read_objects(store, whole, hashed=hashed)
+    ahead = read_objects(store, whole)
     left = iter([*whole, None])
     following = next(left)
     for ref in refs:
@@ -190,9 +190,24 @@ def _open(store: ObjectStore, ref: ObjectRef, *, hashed: bool) -> pa.NativeFile:
     if info.type != pyarrow.fs.FileType.File:
         raise corrupt(ref.key, "is missing", "object_missing")
     _check_size(ref, info.size)
-    if hashed:
+    if hashed or ref.tail_sha256 is None:
         check_object(store, ref)
+    else:
+        _check_tail(store, ref)
     return filesystem.open_input_file(ref.key)
+
+
+def _check_tail(store: ObjectStore, ref: ObjectRef) -> None:
+    """Check what stands behind the pages: a flipped bit there misleads or stops the reader."""
+    assert ref.tail_size is not None
+    tail = store.get_range(ref.key, ref.size - ref.tail_size, ref.tail_size)
+    found = hashlib.sha256(tail).hexdigest()
+    if found != ref.tail_sha256:
+        raise corrupt(
+            ref.key,
+            f"ends in {len(tail)} bytes of SHA-256 {found}, registered is {ref.tail_sha256}",
+            "object_hash_mismatch",
+        )
 
 
 def check_object(store: ObjectStore, ref: ObjectRef) -> None:

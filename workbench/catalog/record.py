@@ -88,7 +88,11 @@ def _schema(*object_fields: pa.Field) -> pa.Schema:
 
 SCHEMA_1: Final = _schema()
 SCHEMA: Final = _schema(
-    pa.field("rows", pa.int64()), pa.field("time_min", _TIME), pa.field("time_max", _TIME)
+    pa.field("rows", pa.int64()),
+    pa.field("time_min", _TIME),
+    pa.field("time_max", _TIME),
+    pa.field("tail_size", pa.int64()),
+    pa.field("tail_sha256", pa.string()),
 )
 # Of a dataset, without what is done with it: the rows of a checkpoint.
 MANIFEST_SCHEMA: Final = pa.schema(list(SCHEMA)[1:])
@@ -238,6 +242,8 @@ def _object_row(ref: ObjectRef) -> dict[str, Any]:
         "rows": ref.rows,
         "time_min": ref.time_min,
         "time_max": ref.time_max,
+        "tail_size": ref.tail_size,
+        "tail_sha256": ref.tail_sha256,
     }
 
 
@@ -360,7 +366,14 @@ def manifest_of(row: Mapping[str, Any], key: str) -> Manifest:
 def _object(item: dict[str, Any], key: str) -> ObjectRef:
     times = [None if item.get(name) is None else _utc(item[name]) for name in _TIME_BOUNDS]
     ref = ObjectRef(
-        check_object_key(item["key"]), item["size"], item["sha256"], item.get("rows"), *times
+        check_object_key(item["key"]),
+        item["size"],
+        item["sha256"],
+        item.get("rows"),
+        time_min=times[0],
+        time_max=times[1],
+        tail_size=item.get("tail_size"),
+        tail_sha256=item.get("tail_sha256"),
     )
     if not is_object_ref(ref):
         raise corrupt(key, f"object {ref.key!r} is described by impossible values: {ref}")

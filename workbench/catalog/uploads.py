@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from workbench.catalog.commit import pause
 from workbench.catalog.faults import corrupt
 from workbench.catalog.layout import data_key
-from workbench.catalog.parquet import encode_parts, row_count_of
+from workbench.catalog.parquet import (
+    WHOLE_BYTES_MAX,
+    encode_parts,
+    row_count_of,
+    tail_size_of,
+)
 from workbench.catalog.partitions import bounds, cut
 from workbench.catalog.registry import Batch, Change
 from workbench.catalog.values import (
@@ -125,9 +131,14 @@ class Uploads:
 def object_ref(
     key: str, data: bytes, rows: int, table: pa.Table, time_column: str | None
 ) -> ObjectRef:
-    """Return what a manifest says of an object: hash, rows, and the bounds of its time column."""
+    """Return what a manifest says of an object: hashes, rows, and the bounds of its time column."""
     limits = (None, None) if time_column is None else bounds(table, time_column)
-    return ObjectRef(key, len(data), hashlib.sha256(data).hexdigest(), rows, *limits)
+    ref = ObjectRef(key, len(data), hashlib.sha256(data).hexdigest(), rows, *limits)
+    if len(data) <= WHOLE_BYTES_MAX:
+        return ref
+    tail = tail_size_of(data)
+    digest = hashlib.sha256(memoryview(data)[len(data) - tail :]).hexdigest()
+    return replace(ref, tail_size=tail, tail_sha256=digest)
 
 
 def upload(store: ObjectStore, key: str, data: bytes, *, clock: Clock, rng: Rng) -> None:

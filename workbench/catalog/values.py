@@ -137,9 +137,11 @@ def is_sha256(text: str) -> bool:
 
 
 def is_object_ref(ref: ObjectRef) -> bool:
-    """Return whether size, hash, row count and time bounds make sense."""
+    """Return whether size, hashes, row count and time bounds make sense."""
     bounds = (ref.time_min, ref.time_max)
-    return (
+    size, digest = ref.tail_size, ref.tail_sha256
+    tail = size is None if digest is None else is_sha256(digest) and 0 < (size or 0) <= ref.size
+    return tail and (
         ref.size >= 0
         and (ref.sha256 is None or is_sha256(ref.sha256))
         and (ref.rows is None or ref.rows >= 0)

@@ -37,6 +37,9 @@ class ObjectRef:
         time_min: Smallest value of the dataset's time column (its property `time_column`), UTC;
             None where it has none.
         time_max: Largest one, inclusive.
+        tail_size: How many bytes at the end are no pages: indexes and footer, which no page
+            checksum covers. Known of objects that are not read whole; None of others.
+        tail_sha256: SHA-256 of those bytes.
     """
 
     key: str
@@ -45,6 +48,8 @@ class ObjectRef:
     rows: int | None = None
     time_min: datetime | None = None
     time_max: datetime | None = None
+    tail_size: int | None = None
+    tail_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,9 @@ from workbench.errors import AlreadyExists, InvalidArgument, NotFound, Workbench
 from workbench.ports.connector import ENTRY_POINT_GROUP
 from workbench.session.progress import Progress, silent
 from workbench.session.system import SystemClock, SystemRng
+from workbench.stores.guarded import GuardedStore
+from workbench.stores.local import LocalStore
+from workbench.stores.memory import MemoryStore
 from workbench.stores.open import open_store
 from workbench.stores.probe import probe_place
 
@@ -76,7 +79,7 @@ def create_catalog(url: str) -> Catalog:
         AlreadyExists: there is one.
         Storage: `store_not_conditional`, and what else the probe finds wanting.
     """
-    store = open_store(url, create=True)
+    store = guarded(open_store(url, create=True))
     probe_place(store, SystemRng().uuid())
     return Catalog.create(store, clock=SystemClock(), rng=SystemRng(), writer=_writer())
 
@@ -161,9 +164,14 @@ def _installed() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
 
 
+def guarded(store: ObjectStore) -> ObjectStore:
+    """Return the store, asked before its first write; our own code needs no asking."""
+    return store if isinstance(store, LocalStore | MemoryStore) else GuardedStore(store)
+
+
 def _existing_store(url: str) -> ObjectStore:
     try:
-        return open_store(url, create=False)
+        return guarded(open_store(url, create=False))
     except NotFound as error:
         raise NotFound(
             f"there is no catalog at {url}",
