@@ -6,7 +6,7 @@ import contextlib
 
 import pyarrow as pa
 import pytest
-from s3_servers import moto, nanio
+from tests.s3_servers import moto, nanio
 
 from workbench.catalog.catalog import Catalog, Write
 from workbench.errors import Storage

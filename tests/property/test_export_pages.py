@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.test_export_restore import ID, Group, part, rows_of
+from tests.unit.test_replica_history import ID, Group, part, rows_of
 from workbench.errors import InvalidInput
 from workbench.model.keys import Span
 from workbench.mvcc import export as export_module
