@@ -6,8 +6,8 @@ import contextlib
 
 import pyarrow as pa
 import pytest
-from tests.s3_servers import moto, nanio
 
+from tests.s3_servers import moto, nanio
 from workbench.catalog.catalog import Catalog, Write
 from workbench.errors import Storage
 from workbench.session.system import SystemClock, SystemRng
