@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.errors import Corruption, InvalidInput, NotFound, WorkbenchError
+from workbench.query import interrupting
 from workbench.query import open_sql as module
 from workbench.query.open_sql import Relations, SqlLimits, open_sql, quoted, run_sql
 
@@ -228,6 +229,8 @@ def test_the_configuration_is_locked_and_says_what_the_rules_say() -> None:
         "python_enable_replacements": "false",
         "lock_configuration": "true",
         "temp_directory": "",
+        "secret_directory": "",
+        "allow_persistent_secrets": "false",
         "threads": "2",
         "TimeZone": "UTC",
     }
@@ -264,6 +267,26 @@ def test_a_name_that_is_not_quoted_gets_the_hint() -> None:
 def test_an_absent_dataset_is_told_with_close_ones() -> None:
     error = refused('SELECT * FROM "cp/load_windo"', "dataset_absent", "cp/load_window")
     assert isinstance(error, NotFound)
+
+
+@pytest.mark.parametrize(
+    ("table", "part"),
+    [
+        ("temp.t", 'write FROM "t"'),
+        ("memory.main.t", 'write FROM "t"'),
+        ("cp.load_window", 'write FROM "cp/load_window"'),
+        ("cp.nothing", "catalog.datasets"),
+        ("catalog.tables", "catalog.datasets"),
+    ],
+)
+def test_a_table_of_a_schema_is_told_how_datasets_are_named(table: str, part: str) -> None:
+    short = table.removeprefix("memory.")
+    refused(f"FROM {table}", "dataset_absent", f"there is no table {short}", part)
+
+
+@pytest.mark.parametrize("text", ["SHOW TABLES", "SHOW ALL TABLES", "DESCRIBE", "SHOW DATABASES"])
+def test_what_lists_the_engines_own_tables_is_sent_to_the_list_of_datasets(text: str) -> None:
+    refused(text, "sql_refused", "SELECT * FROM catalog.datasets")
 
 
 @pytest.mark.parametrize(
@@ -376,6 +399,46 @@ def test_an_interrupt_ends_a_running_query() -> None:
         thread.join()
 
 
+class Stubborn:
+    """A connection that ends its query on the third interrupt; the user presses twice more."""
+
+    def __init__(self) -> None:
+        self.interrupts = 0
+        self.started = threading.Event()
+        self.ended = threading.Event()
+
+    def query(self) -> None:
+        self.started.set()
+        assert self.ended.wait(30)
+
+    def interrupt(self) -> None:
+        self.interrupts += 1
+        if self.interrupts == 3:
+            self.ended.set()
+        else:
+            raise KeyboardInterrupt
+
+
+def test_further_interrupts_do_not_leave_the_engine_at_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connection = Stubborn()
+    waits = [KeyboardInterrupt]
+
+    def wait(*given_: Any, **more: Any) -> Any:
+        assert connection.started.wait(30)
+        if waits:
+            raise waits.pop()
+        return real(*given_, **more)
+
+    real = interrupting.wait
+    monkeypatch.setattr(interrupting, "wait", wait)
+    with interrupting.worker(connection) as work:  # type: ignore[arg-type]
+        with pytest.raises(KeyboardInterrupt):
+            work.call(connection.query)
+        assert connection.ended.is_set()
+
+
 def test_an_interrupt_while_the_engine_asks_for_a_schema_is_one() -> None:
     error = duckdb.InvalidInputException("reading the schema of 't' failed: KeyboardInterrupt: ")
     with pytest.raises(KeyboardInterrupt), module._translating("", Fake().relations):
@@ -394,6 +457,22 @@ def test_a_damaged_page_is_corruption_whatever_the_query(tmp_path: Path, text: s
     with pytest.raises(Corruption) as caught:
         rows(text, (), Fake(bad=ds.dataset(path, format=parquet)))
     assert caught.value.code == "data_unreadable"
+    assert 'stored data of "bad" cannot be read' in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [BrokenPipeError, pa.ArrowInvalid, RuntimeError])
+@pytest.mark.parametrize("text", ["SELECT * FROM t", "EXPLAIN SELECT 1"])
+def test_what_fails_at_the_caller_is_passed_on_as_it_is(text: str, kind: type[Exception]) -> None:
+    error = kind("interrupted")
+
+    def call() -> None:
+        with open_sql(text, Fake().relations, limits=SMALL) as found:
+            next(found.batches)
+            raise error
+
+    with pytest.raises(kind) as caught:
+        call()
+    assert caught.value is error
 
 
 def test_a_value_that_does_not_convert_while_rows_come_is_no_corruption() -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from workbench.ports.connector import PreparedCall
     from workbench.session.applying import ActionOutcome, Application, ApplyAnswer
 
+EXIT_REFUSED: Final = 1
 EXIT_PARTLY: Final = 4
 
 
@@ -50,8 +51,9 @@ def apply(
 
     Killed at any point, the same command goes on where it stopped; nothing is split twice. Where
     somebody else changed the routes it stops with status 5: collect and plan again. Status 4 is
-    a plan of whose approved actions only a part is applied. docs/applying.md tells what happens
-    call by call. There is no merge and no undo of a split.
+    a plan of whose approved actions only a part is applied. Moves cannot be executed: while one
+    is approved nothing is, and --dry-run ends with status 1 after the calls of the splits.
+    docs/applying.md tells what happens call by call. There is no merge and no undo of a split.
 
     \b
     Examples:
@@ -67,8 +69,9 @@ def apply(
     found = resolve_plan(catalog, plan_reference)
     work = Application(catalog, found, target, by=user_name() if by is None else by)
     if dry_run:
-        _show(work.preview(), as_json=as_json)
-        return 0
+        answer = work.preview()
+        _show(answer, as_json=as_json)
+        return EXIT_REFUSED if answer.not_executable else 0
     return _run(work, as_json=as_json)
 
 
@@ -177,6 +180,13 @@ def print_calls(answer: ApplyAnswer) -> None:
             click.echo(f"  {field}: {value}{note}")
         for field, value in outcome.call.metadata.items():
             click.echo(f"  metadata {field}: {value}")
+    if blocked := answer.not_executable:
+        names = " ".join(blocked)
+        click.echo(
+            f"apply refuses while one of these is approved: {names}; leave them to the system's "
+            "own tools, and approve the others"
+        )
+        return
     if any(not outcome.approved for outcome in calls):
         click.echo(f"next: workbench approve {answer.plan.plan_id}")
 

@@ -11,6 +11,7 @@ from workbench.cli.common import (
     catalog_option,
     emit,
     json_option,
+    warn,
 )
 from workbench.model.times import rfc3339
 
@@ -72,6 +73,7 @@ def approve(
         return _approve_by_policy(catalog, found, policy_file, dry_run=dry_run, as_json=as_json)
     approver = user(user_name() if by is None else by)
     decision = run(catalog, found, actions, approver=approver, withdraw=withdraw)
+    _warn_of_moves(catalog, found, decision.approved)
     if as_json:
         emit("approve", approval_fields(decision))
         return 0
@@ -91,10 +93,23 @@ def _print_next(catalog: Catalog, found: Plan, decision: Approval) -> None:
     """Say what to do with what is approved: a trace has no cluster to execute it on."""
     if not decision.approved:
         return
-    source = catalog.get(f"{found.cluster}/load_window").properties.get("source", "")
-    step = "verify" if source.startswith("trace:") else "apply"
+    step = "verify" if _is_trace(catalog, found) else "apply"
     option = "" if step == "verify" else " --dry-run"
     click.echo(f"next: workbench {step} {found.plan_id}{option}")
+
+
+def _is_trace(catalog: Catalog, found: Plan) -> bool:
+    """Tell whether a plan is for a trace: then there is no cluster to apply it to."""
+    source = catalog.get(f"{found.cluster}/load_window").properties.get("source", "")
+    return source.startswith("trace:")
+
+
+def _warn_of_moves(catalog: Catalog, found: Plan, approved: tuple[str, ...]) -> None:
+    """Warn where `workbench apply` could not execute what is approved."""
+    from workbench.session.approval import move_warning
+
+    if not _is_trace(catalog, found) and (warning := move_warning(found, approved)) is not None:
+        warn(warning)
 
 
 def _approve_by_policy(
@@ -107,6 +122,8 @@ def _approve_by_policy(
     policy = read_policy(path)
     decision = approve_by_policy(catalog, found, policy, dry_run=dry_run)
     approval = decision.approval
+    if not decision.broken:
+        _warn_of_moves(catalog, found, decision.actions)
     if as_json:
         fields = {
             "plan_id": found.plan_id,

@@ -147,18 +147,25 @@ def verify(catalog_url: str, as_json: bool) -> int:
     Example:
       workbench catalog verify --catalog ./catalog
     """
+    from workbench.catalog.travel import ahead_notice
+    from workbench.session.system import SystemClock
     from workbench.session.wiring import audit_catalog
 
     with progress_bar() as progress:
         found = audit_catalog(catalog_url, progress)
+    ahead = ahead_notice(found.committed_at, SystemClock().now())
+    notes = [] if ahead is None else [ahead]
     if as_json:
         problems = [{"key": each.key, "reason": each.reason} for each in found.problems]
         counts = {"seq": found.seq, "records": found.records, "checkpoints": found.checkpoints}
         rest = {"objects": found.objects, "condemned": found.condemned, "problems": problems}
+        rest["information"] = notes
         emit("catalog_verify", {**counts, **rest})
         return 1 if problems else 0
     for each in found.problems:
         click.echo(f"{each.key}: {each.reason}")
+    for note in notes:
+        click.echo(f"information: {note}")
     state = f"{len(found.problems)} problems" if found.problems else "no problem"
     click.echo(
         f"{found.records} records, {found.checkpoints} checkpoints and {found.objects} objects "
@@ -177,7 +184,9 @@ def repair(catalog_url: str, apply: bool, as_json: bool) -> int:
     """Say what makes a damaged catalog open and verify again; do it with --yes.
 
     What is damaged is moved to `_catalog/v1/quarantine/`, with all its bytes; nothing that is
-    intact is removed. The exit status is 1 where something is left to do, or cannot be repaired.
+    intact is removed. Where a record is lost, or the past that was before it, the dry run says so
+    first. The exit status is 1 where something is left to do, or cannot be repaired. What to do
+    for each kind of damage: docs/catalog.md.
 
     \b
     Examples:
@@ -193,10 +202,14 @@ def repair(catalog_url: str, apply: bool, as_json: bool) -> int:
         actions = [{"step": a.step.value, "key": a.key, "text": a.text} for a in found.actions]
         left = [{"key": each.key, "reason": each.reason} for each in found.left]
         done = {"applied": found.applied, "actions": actions, "lost": list(found.lost)}
-        emit("catalog_repair", {**done, "left": left})
+        clues = {"changed": list(found.changed), "suspected": list(found.suspected)}
+        told = {"floor": found.floor, **clues, "notes": list(found.notes)}
+        emit("catalog_repair", {**done, "left": left, **told})
         return 1 if unfinished else 0
     for action in found.actions:
         click.echo(f"{'done' if found.applied else 'to do'}: {action.key}: {action.text}")
+    for note in found.notes:
+        click.echo(f"note: {note}")
     for each in found.left:
         click.echo(f"beyond repair: {each.key}: {each.reason}")
     if not (found.actions or found.left):

@@ -141,9 +141,16 @@ def expire(
                 "cutoff": rfc3339(found.cutoff),
                 "datasets": [_expired(each) for each in found.datasets],
                 "plans": list(found.plans),
+                "unmatched": list(found.unmatched),
             },
         )
         return
+    if names and set(found.unmatched) == set(names):
+        fit = ", ".join(map(repr, found.unmatched))
+        click.echo(f"no dataset matches {fit}; `workbench catalog ls` lists all")
+        return
+    for each in found.unmatched:
+        warn(f"no dataset matches {each!r}")
     if not found.datasets:
         click.echo(f"no row is older than {rfc3339(found.cutoff)}")
         return

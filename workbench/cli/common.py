@@ -80,7 +80,7 @@ def catalog_option(command: F) -> F:
         envvar="WORKBENCH_CATALOG",
         default=DEFAULT_CATALOG,
         show_default=True,
-        help="Where the catalog is: a folder or file://…",
+        help="Where the catalog is: a folder, file://… or s3://BUCKET/PREFIX; see docs/stores.md.",
     )(command)
 
 
@@ -125,11 +125,13 @@ def print_table(
     """Print a table; columns are (name, "left" or "right").
 
     What stands in a cell stays on one line, so that it can be copied, also where the line runs
-    over the edge of the terminal. Only a last column of free text is wrapped, between words and
-    on a terminal; a file or pipe gets the width that it needs.
+    over the edge of the terminal; so does the title, which may be wider than the table. Only a
+    last column of free text is wrapped, between words and on a terminal; a file or pipe gets the
+    width that it needs.
     """
     from rich.console import Console
     from rich.measure import Measurement
+    from rich.text import Text
 
     class Page(StringIO):
         # By this rich chooses lines that the output can show.
@@ -137,7 +139,7 @@ def print_table(
 
     terminal = sys.stdout.isatty()
     page = Page()
-    table, spare = _table(title, columns, rows)
+    table, spare = _table(columns, rows)
     unbounded = Console(file=page, width=sys.maxsize)
     width = Measurement.get(unbounded, unbounded.options, table).maximum
     if terminal:
@@ -145,13 +147,13 @@ def print_table(
         width = max(width - spare, min(width, room))
     # rich would end the process itself where the reader has gone: click writes.
     console = Console(file=page, width=max(width, 1), force_terminal=terminal, highlight=False)
+    # Not as the table's: rich cuts that to the table's width.
+    console.print(Text(title, style="table.title"), soft_wrap=True)
     console.print(table)
     click.echo("\n".join(line.rstrip() for line in page.getvalue().splitlines()))
 
 
-def _table(
-    title: str, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]
-) -> tuple[Table, int]:
+def _table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> tuple[Table, int]:
     """Return the table, and by how many columns wrapping could narrow it."""
     from rich.box import SIMPLE_HEAD
     from rich.cells import cell_len
@@ -160,8 +162,7 @@ def _table(
 
     last = [columns[-1][0], *(row[-1] for row in rows)]
     free = columns[-1][1] == "left" and any(" " in cell for cell in last)
-    heading = Text(title, style="table.title", no_wrap=True)
-    table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for number, (name, side) in enumerate(columns, start=1):
         wraps = free and number == len(columns)
         table.add_column(
@@ -214,6 +215,11 @@ def progress_bar() -> Iterator[Progress]:
         yield show
     finally:
         bar.stop()
+
+
+def rows_text(number: int) -> str:
+    """Return so many rows in words."""
+    return "1 row" if number == 1 else f"{number:,} rows"
 
 
 def splits_text(number: int) -> str:

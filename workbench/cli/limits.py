@@ -30,6 +30,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 SPLITS_MAX: Final = 100_000
 LIMIT_MAX: Final = 2**62
 GROUPS_MAX: Final = 10_000
+GROUPS_NAMED_MAX: Final = 20
 BOUNDARIES_MAX: Final = 100_000
 BOUNDARIES_BYTES_MAX: Final = 2**26
 PREFIX: Final = "prefix:"
@@ -45,7 +46,8 @@ def limit_options(command: F) -> F:
             type=click.IntRange(0, SPLITS_MAX),
             default=8,
             show_default=True,
-            help="At most so many splits; fewer where they reach the same.",
+            help="At most so many splits. exact makes no more than the hottest route needs; robust "
+            "also spends the rest on other routes that drift could make the hottest.",
         ),
         click.option("--max-routes", type=whole, help="At most so many routes after the plan."),
         click.option(
@@ -82,6 +84,11 @@ def limit_options(command: F) -> F:
             "those that there are.",
         ),
         click.option(
+            "--new-groups",
+            is_flag=True,
+            help="With --groups: also groups on which the running cluster has no route yet.",
+        ),
+        click.option(
             "--max-bytes-moved", type=whole, help="With --groups: at most so many bytes move."
         ),
     ]
@@ -90,13 +97,16 @@ def limit_options(command: F) -> F:
     return command
 
 
-def limits_of(given: Mapping[str, Any], snapshot: RouteSnapshot, *, only_hot: bool) -> Limits:
+def limits_of(
+    given: Mapping[str, Any], snapshot: RouteSnapshot, *, only_hot: bool, live: bool
+) -> Limits:
     """Return the limits that the options say.
 
     Args:
         given: Options by name.
         snapshot: The routes, for the groups that there are.
         only_hot: As `Limits.only_hot`.
+        live: The routes are a running cluster's, so its groups are not for us to make up.
 
     Raises:
         InvalidArgument: an option contradicts another, or cannot be read.
@@ -109,6 +119,15 @@ def limits_of(given: Mapping[str, Any], snapshot: RouteSnapshot, *, only_hot: bo
             code="limits_contradict",
             hint="add --groups, or leave it out",
         )
+    if given["new_groups"] and given["groups"] is None:
+        raise InvalidArgument(
+            "--new-groups permits groups of --groups, and there is no --groups",
+            code="limits_contradict",
+            hint="add --groups, or leave it out",
+        )
+    groups = _groups(given["groups"], snapshot)
+    if not given["new_groups"]:
+        _check_known(groups, snapshot, live=live)
     return Limits(
         max_splits=given["max_splits"],
         min_gain=given["min_gain"],
@@ -117,7 +136,7 @@ def limits_of(given: Mapping[str, Any], snapshot: RouteSnapshot, *, only_hot: bo
         min_span_load=given["min_span_load"],
         forbidden=tuple(dict.fromkeys(_span(text) for text in given["forbid"])),
         boundaries=_boundaries(given["boundaries"]),
-        groups=_groups(given["groups"], snapshot),
+        groups=groups,
         max_bytes_moved=given["max_bytes_moved"],
     )
 
@@ -143,7 +162,15 @@ def _span(text: str) -> Span:
             code="span_invalid",
             hint="write two keys with two dots between; an empty side has no bound",
         )
-    return Span(_key(start, "--forbid"), _key(end, "--forbid") if end else None)
+    first, last = _key(start, "--forbid"), _key(end, "--forbid") if end else None
+    if last is not None and first >= last:
+        how = "is empty" if first == last else "is reversed"
+        raise InvalidArgument(
+            f"--forbid {text!r} {how}: {start} is not below {end}",
+            code="span_invalid",
+            hint="write the smaller key first; keys compare byte by byte",
+        )
+    return Span(first, last)
 
 
 def _boundaries(text: str | None) -> Boundaries | None:
@@ -199,6 +226,26 @@ def _groups(text: str | None, snapshot: RouteSnapshot) -> tuple[GroupWeight, ...
             )
         weights[group] = _number(weight, text) if colon else 1
     return tuple(GroupWeight(group, weights[group]) for group in sorted(weights))
+
+
+def _check_known(groups: tuple[GroupWeight, ...], snapshot: RouteSnapshot, *, live: bool) -> None:
+    """Raise where routes would go to a group that nothing known of the cluster names."""
+    known = sorted({route.group for route in snapshot.routes})
+    # A trace has no groups but those that its routes were given: one group stands for none.
+    if not live and len(known) == 1:
+        return
+    unknown = [each.group for each in groups if each.group not in known]
+    if not unknown:
+        return
+    named = [str(group) for group in known[:GROUPS_NAMED_MAX]]
+    more = len(known) - len(named)
+    listed = ", ".join(named) + (f" and {more} more" if more else "")
+    raise InvalidArgument(
+        f"--groups names group {unknown[0]}, and no route of the cluster is on it: "
+        f"there are routes on {listed}",
+        code="group_unknown",
+        hint="add --new-groups where it exists and has no route yet",
+    )
 
 
 def _number(text: str, whole: str) -> int:

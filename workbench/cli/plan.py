@@ -28,6 +28,7 @@ from workbench.planner.words import (
     actions_text,
     certainty_sentences,
     declined_by_reason,
+    further_sentence,
     heavy_sentence,
     isolated_sentence,
     placement_sentences,
@@ -142,6 +143,7 @@ def plan(
     """
     from workbench.query.load import Source
     from workbench.report.markdown import plan_markdown
+    from workbench.session.approval import move_warning
     from workbench.session.cluster import open_cluster
     from workbench.session.planning import is_live, quiet_since, settled_since, to_get_load
     from workbench.session.planning import plan as run
@@ -171,7 +173,7 @@ def plan(
             since=settled,
             until=end,
             objective=chosen,
-            limits=limits_of(limits, view.snapshot, only_hot=only_hot),
+            limits=limits_of(limits, view.snapshot, only_hot=only_hot, live=is_live(view)),
             rule=Rule(threshold_per_minute=threshold),
             source=sources[evidence],
             backtest=backtest,
@@ -186,7 +188,8 @@ def plan(
             f"no load window since the routes changed at {rfc3339(changed)} has load: planned on "
             f"earlier load; {to_get_load(view)}"
         )
-    for warning in view.warnings:
+    moving = move_warning(proposal, [action.action_id for action in proposal.actions])
+    for warning in (*view.warnings, *([moving] if moving and is_live(view) else [])):
         warn(warning)
     if as_json or output_format == "json":
         click.echo(_plan_text(proposal))
@@ -248,6 +251,8 @@ def print_plan(proposal: Plan, *, live: bool = False) -> None:
         f"{actions_text(proposal)} {verb} the hottest route from "
         f"{percent(proposal.max_share_before)} to {percent(proposal.max_share_after)} of the load"
     )
+    if (further := further_sentence(proposal)) is not None:
+        click.echo(further)
     total = proposal.total_load
     rows = [
         [

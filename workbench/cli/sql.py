@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from workbench.cli.common import catalog_option, emit, json_option, print_table, warn
+from workbench.cli.common import catalog_option, emit, json_option, print_table, rows_text, warn
 from workbench.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from workbench.session.querying import Question, Readable
 
 FORMATS: Final = ("table", "json", "jsonl", "csv", "parquet", "arrow")
+BINARY: Final = ("parquet", "arrow")
 # What is read by people or whole is bounded unless they say otherwise.
 ROWS_SHOWN: Final = 1_000
 DATASETS_SHOWN: Final = 20
@@ -70,7 +71,7 @@ class Output:
     multiple=True,
     metavar="NAME[:TYPE]=VALUE",
     help="Bind $NAME. TYPE: text (default), int, float, bool, time, hlc, key, hex, base64, null; "
-    "for --query it is known. Without a NAME, the next ?.",
+    "for --query it is known. For ? write :TYPE=VALUE or =VALUE, in their order.",
 )
 @click.option(
     "--table",
@@ -140,6 +141,7 @@ def sql(
     Examples:
       workbench sql 'SELECT count(*) FROM "cp/load_window"'
       workbench sql 'SELECT * FROM "cp/access" WHERE key = $k' -p k:key=user/17
+      workbench sql 'SELECT * FROM "cp/access" WHERE op = ? LIMIT ?' -p =get -p :int=5
       workbench sql --query load-per-route --cluster cp --json
       workbench sql --query as-of --export nightly --engine polars --out state.parquet
     """
@@ -209,9 +211,17 @@ def _format(chosen: str | None, out: Path | None, *, as_json: bool, as_csv: bool
             code="sql_format_unknown",
             hint="leave --out out, or choose another --format",
         )
-    if found in {"parquet", "arrow"} and out is None:
+    if found in BINARY and out is None and sys.stdout is not None and sys.stdout.isatty():
         raise InvalidArgument(
-            f"{found} is not for the terminal", code="sql_format_unknown", hint="add --out FILE"
+            f"{found} is not for the terminal",
+            code="sql_format_unknown",
+            hint="add --out FILE, or lead it into a pipe",
+        )
+    if out is not None and by_name in FORMATS and by_name != found:
+        raise InvalidArgument(
+            f"--out {str(out)!r} is {by_name} by its name, and --format says {found}",
+            code="sql_format_unknown",
+            hint=f"leave one of them out, or end the name with .{found}",
         )
     return found or "table"
 
@@ -287,26 +297,39 @@ def _rows(
 
 def _write(rows: SqlRows, output: Output) -> None:
     """Write the rows where and how they are wanted."""
-    from workbench.cli.sql_output import csv_lines, json_lines
+    from workbench.cli.sql_output import Sink, csv_lines, json_lines, write_arrow, write_parquet
     from workbench.session.querying import replacing
 
     bound = Bound(rows.batches, output.rows_max)
     if output.out is not None:
         with replacing(output.out) as path:
             count = _write_file(rows, bound, output.format, path)
-        click.echo(f"wrote {output.out}: {count:,} rows")
+        click.echo(f"wrote {output.out}: {rows_text(count)}")
     elif output.format == "table":
         _print_rows(rows, bound)
         return
     elif output.format == "json":
         emit("sql", _fields(rows, bound))
         return
+    elif output.format in BINARY:
+        write = write_parquet if output.format == "parquet" else write_arrow
+        write(Sink(_echo_bytes), bound, rows.schema)
     else:
         lines = csv_lines if output.format == "csv" else json_lines
         for piece in lines(bound, rows.schema):
             click.echo(piece, nl=False)
     if bound.truncated:
-        warn(f"these are the first {bound.count:,} rows; there are more")
+        first = (
+            "this is the first row"
+            if bound.count == 1
+            else f"these are the first {rows_text(bound.count)}"
+        )
+        warn(f"{first}; there are more")
+
+
+def _echo_bytes(content: bytes) -> None:
+    """Write bytes to stdout; the errors of click.echo are known as those of the output."""
+    click.echo(content, nl=False)
 
 
 class Bound:
@@ -378,8 +401,7 @@ def _print_rows(rows: SqlRows, bound: Bound) -> None:
     shown = [[cell(value) for value in row] for batch in bound for row in values_of(batch)]
     sides = ["right" if is_number(each.type) else "left" for each in rows.schema]
     names = [cell(name) for name in rows.schema.names]
-    count = "1 row" if len(shown) == 1 else f"{len(shown):,} rows"
-    print_table(count, list(zip(names, sides, strict=True)), shown)
+    print_table(rows_text(len(shown)), list(zip(names, sides, strict=True)), shown)
     if bound.truncated:
         click.echo("these are not all: --limit takes more of them")
 
@@ -459,7 +481,7 @@ def _introduce(catalog: Readable) -> None:
     left = len(manifests) - len(shown)
     more = f"; {left:,} more in catalog.datasets" if left else ""
     print_table(
-        f"{len(manifests):,} datasets{more}",
+        f"{'1 dataset' if len(manifests) == 1 else f'{len(manifests):,} datasets'}{more}",
         [("name in SQL", "left"), ("rows", "right")],
         [[quoted(each.name), cell(each.row_count)] for each in shown],
     )

@@ -12,7 +12,7 @@ import json
 import math
 from datetime import date, datetime, time
 from decimal import Decimal
-from io import StringIO
+from io import RawIOBase, StringIO
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -27,6 +27,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CELL_CHARACTERS_MAX: Final = 200
+
+
+class Sink(RawIOBase):
+    """A file of bytes for pyarrow that only a function takes, such as one that writes to stdout."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        super().__init__()
+        self._write = write
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, data: Any, /) -> int:
+        """Hand the bytes on; errors of the function are the caller's."""
+        content = bytes(data)
+        self._write(content)
+        return len(content)
 
 
 def values_of(batch: pa.RecordBatch | pa.Table) -> list[tuple[Any, ...]]:
@@ -104,8 +122,8 @@ def csv_lines(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[
         yield _csv([_field(value) for value in row] for row in values_of(batch))
 
 
-def write_parquet(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
-    """Write a Parquet file; return how many rows."""
+def write_parquet(path: Path | Sink, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
+    """Write Parquet to a file or sink; return how many rows."""
     return _write(
         batches,
         lambda: pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True),
@@ -114,8 +132,8 @@ def write_parquet(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Sche
     )
 
 
-def write_arrow(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
-    """Write an Arrow IPC file; return how many rows."""
+def write_arrow(path: Path | Sink, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
+    """Write the Arrow IPC file format to a file or sink; return how many rows."""
     return _write(batches, lambda: pa.ipc.new_file(path, schema), schema, "Arrow")
 
 

@@ -12,11 +12,12 @@ waits for it can be interrupted, and hands that on.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
     import duckdb
 
@@ -40,11 +41,16 @@ class Worker:
             while not wait([future], timeout=LOOK_SECONDS).done:
                 pass
         except BaseException:
-            self._connection.interrupt()
-            while not wait([future], timeout=LOOK_SECONDS).done:
-                self._connection.interrupt()
+            self._end(future)
             raise
         return future.result()
+
+    def _end(self, future: Future[Any]) -> None:
+        """End a call, however often Ctrl-C comes meanwhile: the engine must not go on."""
+        while not future.done():
+            with suppress(KeyboardInterrupt):
+                self._connection.interrupt()
+                wait([future], timeout=LOOK_SECONDS)
 
 
 @contextmanager

@@ -63,6 +63,10 @@ _FILE: Final = re.compile(r"[./:*?]")
 _INTERRUPTED: Final = re.compile(r"failed: (?:KeyboardInterrupt|Interrupt): ")
 _PLAN: Final = "EXPLAIN "
 _CHANGES: Final = re.compile(r"(?:INSERT|UPDATE|DELETE|MERGE_INTO|MERGE)_QUERY_NODE")
+# DESCRIBE and SUMMARIZE; the others list the engine's own tables, which are no datasets.
+_SHOWS: Final = frozenset({"DESCRIBE", "SUMMARY"})
+_ENGINE_SCHEMAS: Final = frozenset({"information_schema", "pg_catalog"})
+_DATASETS_HINT: Final = "SELECT * FROM catalog.datasets lists what there is"
 _COMMENT: Final = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
 _EXPLAIN: Final = tuple(
     re.compile(
@@ -93,11 +97,13 @@ class Relations:
         open: Gives a dataset by its exact name, None where there is none.
         names: All names there are; asked for only where one is not found.
         about: Tables of the schema `catalog`, by name; made only where they are read.
+        aliases: Datasets by the name that a text uses, where that is another; for messages.
     """
 
     open: Callable[[str], pa.Table | ds.Dataset | None]
     names: Callable[[], Sequence[str]]
     about: Mapping[str, Callable[[], pa.Table]] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,25 +206,36 @@ def open_sql(
         KeyboardInterrupt: Ctrl-C.
     """
     _check_text(text)
-    with (
-        duckdb.connect(":memory:") as connection,
-        worker(connection) as work,
-        _translating(text, relations),
-    ):
-        _confine(connection, limits or SqlLimits())
-        statement = _checked(connection, text, parameters)
-        _register(connection, statement, relations)
-        given = dict(parameters) if _is_mapping(parameters) else list(parameters)
+    with duckdb.connect(":memory:") as connection, worker(connection) as work:
+        with _translating(text, relations):
+            rows = _opened(connection, work, text, relations, parameters, limits or SqlLimits())
+        # What fails from here on, but in the batches, is the caller's: it is not translated.
+        yield rows
+
+
+def _opened(  # noqa: PLR0913, PLR0917 - all of a query
+    connection: duckdb.DuckDBPyConnection,
+    work: Worker,
+    text: str,
+    relations: Relations,
+    parameters: Mapping[str, Any] | Sequence[Any],
+    limits: SqlLimits,
+) -> SqlRows:
+    """Check and start the query; its batches raise our errors."""
+    _confine(connection, limits)
+    statement = _checked(connection, text, parameters)
+    read = _register(connection, statement, relations)
+    given = dict(parameters) if _is_mapping(parameters) else list(parameters)
+    with _translating(text, relations, read=read):
         if statement.is_plan:
             plan = work.call(_fetched, connection, text, given)
             table = pa.table({"plan": [str(row[-1]) for row in plan]})
-            yield SqlRows(table.schema, iter(table.to_batches()), is_plan=True)
-            return
+            return SqlRows(table.schema, iter(table.to_batches()), is_plan=True)
         # Planned first for its errors: they tell where, which those of a relation do not.
-        with _translating(text, relations, shift=len(_PLAN)):
+        with _translating(text, relations, shift=len(_PLAN), read=read):
             work.call(_fetched, connection, _PLAN + text, given)
         reader = work.call(_reader, connection, text, given)
-        yield SqlRows(reader.schema, _batches(work, reader, text, relations), is_plan=False)
+    return SqlRows(reader.schema, _batches(work, reader, text, relations, read), is_plan=False)
 
 
 def _fetched(connection: duckdb.DuckDBPyConnection, text: str, given: Any) -> list[Any]:  # noqa: ANN401
@@ -235,6 +252,8 @@ def _confine(connection: duckdb.DuckDBPyConnection, limits: SqlLimits) -> None:
         ("memory_limit", f"'{limits.memory_bytes}B'"),
         ("threads", limits.threads),
         ("temp_directory", "''"),
+        ("secret_directory", "''"),  # else it tells where the user's home is
+        ("allow_persistent_secrets", "false"),
         ("autoinstall_known_extensions", "false"),
         ("autoload_known_extensions", "false"),
         ("allow_community_extensions", "false"),
@@ -337,6 +356,8 @@ def _relations_in(tree: Any) -> tuple[list[tuple[str, str]], list[str]]:  # noqa
         if kind == "BASE_TABLE":
             schema = node["schema_name"] or node["catalog_name"]
             tables.append((str(schema), str(node["table_name"])))
+        elif kind == "SHOW_REF" and node["show_type"] not in _SHOWS:
+            raise _refused("SHOW of anything but one table is refused", _DATASETS_HINT)
         elif kind == "TABLE_FUNCTION":
             _check_table_function(str(node["function"]["function_name"]).lower())
         elif isinstance(kind, str) and _CHANGES.fullmatch(kind):
@@ -374,8 +395,10 @@ def _check_parameters(names: set[str], parameters: Mapping[str, Any] | Sequence[
 
 def _register(
     connection: duckdb.DuckDBPyConnection, statement: _Statement, relations: Relations
-) -> None:
-    """Open what the statement reads, under its names."""
+) -> tuple[str, ...]:
+    """Open what the statement reads, under its names; return the datasets' own."""
+    for schema, name in statement.tables:
+        _check_schema(schema, name, relations)
     names = {name for schema, name in statement.tables if not schema}
     data = {name: found for name in sorted(names) if (found := relations.open(name)) is not None}
     for name in sorted(names - data.keys() - statement.local):
@@ -401,31 +424,65 @@ def _register(
         connection.register(hidden, relations.about[name]())
         view = f"{quoted(ABOUT_SCHEMA)}.{quoted(name)}"
         connection.execute(f"CREATE VIEW {view} AS SELECT * FROM {quoted(hidden)}")  # noqa: S608 - both are ours, and quoted
+    return tuple(relations.aliases.get(name, name) for name in data)
 
 
-def _batches(work: Worker, reader: Any, text: str, relations: Relations) -> Iterator[Any]:  # noqa: ANN401
+def _check_schema(schema: str, name: str, relations: Relations) -> None:
+    """Raise NotFound for a table of a schema in which there are none."""
+    folded = schema.lower()
+    if not schema or folded in _ENGINE_SCHEMAS:
+        return
+    shown = f"{schema}.{name}" if len(schema) + len(name) <= 64 else f"{schema[:64]}…"
+    if folded == ABOUT_SCHEMA:
+        if name.lower() not in relations.about:
+            raise NotFound(f"there is no table {shown}", code="dataset_absent", hint=_DATASETS_HINT)
+        return
+    names = set(relations.names())
+    meant = [each for each in (f"{schema}/{name}", name) if each in names]
+    hint = f"write FROM {quoted(meant[0])}" if meant else _DATASETS_HINT
+    raise NotFound(
+        f"there is no table {shown}: datasets are in no schema, and a name with a slash stands "
+        "in double quotes",
+        code="dataset_absent",
+        hint=hint,
+    )
+
+
+def _batches(
+    work: Worker,
+    reader: Any,  # noqa: ANN401 - pyarrow's
+    text: str,
+    relations: Relations,
+    read: Sequence[str],
+) -> Iterator[pa.RecordBatch]:
     """Yield the batches of a reader, with our errors for its."""
-    with _translating(text, relations):
-        while (batch := work.call(next, reader, None)) is not None:
-            if batch.num_rows:
-                yield batch
+    while True:
+        with _translating(text, relations, read=read):
+            batch = work.call(next, reader, None)
+        if batch is None:
+            return
+        if batch.num_rows:
+            yield batch
 
 
 @contextmanager
-def _translating(text: str, relations: Relations, *, shift: int = 0) -> Iterator[None]:
+def _translating(
+    text: str, relations: Relations, *, shift: int = 0, read: Sequence[str] = ()
+) -> Iterator[None]:
     """Turn the engine's errors into ours; those of pyarrow carry its words.
 
     Args:
         text: What the user wrote.
         relations: For names that are close.
         shift: How many bytes the engine was given before it.
+        read: Names of the datasets that are read.
     """
     try:
         yield
     except (duckdb.Error, OSError, pa.ArrowException) as error:
         if _INTERRUPTED.search(str(error)):
             raise KeyboardInterrupt from error  # came while the engine asked for a schema
-        raise _translated(error, text, relations, shift) from error
+        raise _translated(error, text, relations, shift, read) from error
     except RuntimeError as error:
         if "interrupted" in str(error).lower():
             raise KeyboardInterrupt from error  # Ctrl-C, as the engine reports it
@@ -434,13 +491,16 @@ def _translating(text: str, relations: Relations, *, shift: int = 0) -> Iterator
         raise Internal(str(error), code="query_failed", hint="simplify the SQL text") from error
 
 
-def _translated(error: Exception, text: str, relations: Relations, shift: int) -> WorkbenchError:
+def _translated(
+    error: Exception, text: str, relations: Relations, shift: int, read: Sequence[str]
+) -> WorkbenchError:
     """Return what an error of the engine means for whoever wrote the text."""
     told = _told(error)
     kind, reason = told.get("exception_type", ""), told["exception_message"].splitlines()[0]
     if kind in {"", "IO"} or "reading the stream" in reason:
+        of = f" of {' or '.join(map(quoted, read[:8]))}" if read else ""
         return Corruption(
-            f"stored data cannot be read: {reason}",
+            f"stored data{of} cannot be read: {reason}",
             code="data_unreadable",
             hint="`workbench catalog verify` names the damaged object",
         )

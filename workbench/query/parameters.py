@@ -55,10 +55,26 @@ def parse_parameters(
         head, equals, value = text.partition("=")
         name, _, kind = head.partition(":")
         if not equals:
-            raise _invalid(text, "has no =", "write NAME=VALUE or NAME:TYPE=VALUE")
+            raise InvalidArgument(
+                f"parameter {_shown(text)!r} has no =",
+                code="parameter_invalid",
+                hint="write NAME=VALUE or NAME:TYPE=VALUE for $NAME; for the next ? "
+                "=VALUE or :TYPE=VALUE, as in -p =text -p :int=2",
+            )
         if name in named:
-            raise _invalid(text, "comes twice", "give each name once")
-        parsed = parse_value(value, kind or (kinds or {}).get(name, "text"), parse_hlc=parse_hlc)
+            raise InvalidArgument(
+                f"parameter {_shown(name)} comes twice",
+                code="parameter_invalid",
+                hint="give each name once",
+            )
+        try:
+            kind = kind or (kinds or {}).get(name, "text")
+            parsed = parse_value(value, kind, parse_hlc=parse_hlc)
+        except InvalidArgument as error:
+            which = _shown(name) or f"?{len(ordered) + 1}"
+            raise InvalidArgument(
+                f"parameter {which}: {error.message}", code=error.code, hint=error.hint
+            ) from error
         if name:
             named[name] = parsed
         else:
@@ -87,7 +103,7 @@ def parse_value(text: str, kind: str, *, parse_hlc: Callable[[str], int]) -> Any
     try:
         return parse(text)
     except (ValueError, binascii.Error) as error:
-        raise _invalid(text, f"is no {kind}", f"write {example}") from error
+        raise _invalid(text, f"is no {kind}", f"{kind} is written as {example}") from error
 
 
 def _int(text: str) -> int:
@@ -118,19 +134,22 @@ def _null(text: str) -> None:
 
 
 def _invalid(text: str, what: str, hint: str) -> InvalidArgument:
-    shown = text if len(text) <= 64 else f"{text[:64]}…"
-    return InvalidArgument(f"parameter {shown!r} {what}", code="parameter_invalid", hint=hint)
+    return InvalidArgument(f"{_shown(text)!r} {what}", code="parameter_invalid", hint=hint)
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 64 else f"{text[:64]}…"
 
 
 # How each type is read, and an example.
 _PARSERS: Final[Mapping[str, tuple[Callable[[str], Any], str]]] = {
-    "text": (str, "n=some text"),
-    "int": (_int, "n:int=5"),
-    "float": (float, "n:float=0.25"),
-    "bool": (_bool, "n:bool=true"),
-    "time": (parse_time, "n:time=2026-01-31T12:00:00Z"),
-    "key": (_key, "n:key=user/17 or n:key=0x00ff, with each backslash doubled"),
-    "hex": (bytes.fromhex, "n:hex=00ff"),
-    "base64": (lambda text: base64.b64decode(text, validate=True), "n:base64=AP8="),
-    "null": (_null, "n:null="),
+    "text": (str, "some text"),
+    "int": (_int, "5"),
+    "float": (float, "0.25"),
+    "bool": (_bool, "true"),
+    "time": (parse_time, "2026-01-31T12:00:00Z"),
+    "key": (_key, "user/17 or 0x00ff, with each backslash doubled"),
+    "hex": (bytes.fromhex, "00ff"),
+    "base64": (lambda text: base64.b64decode(text, validate=True), "AP8="),
+    "null": (_null, "nothing after ="),
 }

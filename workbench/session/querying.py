@@ -30,7 +30,15 @@ from workbench.query.named import (
     NamedQuery,
     named_query,
 )
-from workbench.query.open_sql import Relations, SqlAnswer, SqlLimits, SqlRows, open_sql, run_sql
+from workbench.query.open_sql import (
+    Relations,
+    SqlAnswer,
+    SqlLimits,
+    SqlRows,
+    open_sql,
+    quoted,
+    run_sql,
+)
 from workbench.query.parameters import parse_parameters
 from workbench.session.exporting_state import find_export, parse_read_ts, route_name, version_name
 
@@ -135,12 +143,13 @@ def frame_of(catalog: Readable, question: Question) -> pl.DataFrame:
             code="engine_needs_query",
             hint="name one with --query; --list-queries lists them",
         )
-    data = [catalog.dataset(question.tables[name]) for name in question.query.relations]
+    names = [question.tables[name] for name in question.query.relations]
+    data = [catalog.dataset(name) for name in names]
     try:
         return _FRAMES[question.query.name](*data, **dict(question.parameters))
     except OSError as error:
         raise Corruption(
-            f"stored data cannot be read: {error}",
+            f"stored data of {' or '.join(map(quoted, names))} cannot be read: {error}",
             code="data_unreadable",
             hint="`workbench catalog verify` names the damaged object",
         ) from error
@@ -237,7 +246,8 @@ def relations_of(catalog: Readable, tables: Mapping[str, str]) -> Relations:
     def names() -> list[str]:
         return [*tables, *(manifest.name for manifest in catalog.list())]
 
-    return Relations(open_dataset, names, {DATASETS_TABLE: lambda: datasets_table(catalog)})
+    about = {DATASETS_TABLE: lambda: datasets_table(catalog)}
+    return Relations(open_dataset, names, about, tables)
 
 
 def datasets_table(catalog: Readable) -> pa.Table:
