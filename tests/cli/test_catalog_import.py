@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -199,3 +201,12 @@ def test_there_is_nothing_to_import_without_manifests_or_catalog(workbench, cata
     ):
         found = workbench("catalog", "import-legacy", source, "--catalog", into, "--json")
         assert (found.status, found.error["code"]) == (1, code)
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", ".", "pipe"])
+def test_what_is_no_regular_file_is_refused_at_once(workbench, catalog, tmp_path, path):
+    os.mkfifo(tmp_path / "pipe")
+    refused = register(workbench, "x", "--from", path)
+    assert refused.status == 1
+    assert refused.error["code"] == "file_not_regular"
+    assert path in refused.error["message"]

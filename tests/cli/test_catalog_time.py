@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
 
 from workbench.catalog import commit
-from workbench.catalog.catalog import Write
+from workbench.catalog.catalog import Registration, Write
 from workbench.catalog.layout import ckpt_key, log_key
+from workbench.model.times import rfc3339
+from workbench.session.system import SystemClock
 from workbench.session.wiring import create_catalog
 
 if TYPE_CHECKING:
@@ -124,3 +128,46 @@ def test_data_that_are_gone_are_beyond_repair_and_named(
     [left] = found.json["left"]
     assert left["key"] == ref.key
     assert "workbench catalog rm d/2" in left["reason"]
+
+
+def test_a_repair_says_in_both_forms_that_the_past_ends_with_it(
+    workbench: Callable[..., Any], catalog: Catalog, tmp_path: Path
+) -> None:
+    damage(tmp_path, log_key(5))
+    assert "note: time travel begins at sequence 6 then" in workbench("catalog", "repair").out
+    told = workbench("catalog", "repair", "--json").json
+    assert (told["floor"], told["suspected"]) == (6, ["d/1"])
+    assert told["notes"]
+    workbench("catalog", "repair", "--yes")
+    refused = workbench("catalog", "ls", "--at", "2")
+    assert "a repair started the log" in refused.err
+    assert "gc" not in refused.err
+
+
+def test_a_clock_that_was_ahead_is_information_and_no_problem(
+    workbench: Callable[..., Any], catalog: Catalog
+) -> None:
+    far = SystemClock().now() + timedelta(days=30)
+    catalog._clock = SimpleNamespace(now=lambda: far, sleep=lambda _: None)
+    catalog.register([Registration("far", "f", ())])
+    verified = workbench("catalog", "verify", "--json")
+    assert (verified.status, verified.json["problems"]) == (0, [])
+    assert "clock was ahead" in verified.json["information"][0]
+    text = workbench("catalog", "verify")
+    assert text.status == 0
+    assert "information: " in text.out
+    looked = workbench("catalog", "at", rfc3339(SystemClock().now()))
+    assert "clock was ahead" in looked.err
+
+
+def test_a_time_to_come_is_wrong_usage_with_its_zone(
+    workbench: Callable[..., Any], catalog: Catalog
+) -> None:
+    refused = workbench("catalog", "at", "2999-01-01T00:00:00")
+    assert refused.status == 2
+    assert "2999-01-01T00:00:00Z (UTC) is to come" in refused.err
+
+
+def test_help_names_buckets_too(workbench: Callable[..., Any]) -> None:
+    shown = " ".join(workbench("catalog", "ls", "--help").out.split())
+    assert "s3://BUCKET/PREFIX; see docs/stores.md" in shown

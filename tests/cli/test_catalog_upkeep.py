@@ -245,3 +245,14 @@ def test_what_the_manifest_tells_of_the_load_is_what_its_rows_tell(workbench, tm
     check(3)
     assert workbench("catalog", "compact").status == 0
     check(3)
+
+
+def test_expire_says_of_a_pattern_that_no_dataset_matches_it(workbench, catalog):
+    told = workbench("catalog", "expire", "--older-than", "30d", "--dataset", "nope*")
+    assert told.status == 0
+    assert told.out.startswith("no dataset matches 'nope*'")
+    expire = ("catalog", "expire", "--older-than", "900d", "--dataset", "c/*", "--dataset", "n*")
+    some = workbench(*expire)
+    assert "no dataset matches 'n*'" in some.err
+    assert some.out.startswith("no row is older than")
+    assert workbench(*expire, "--json").json["unmatched"] == ["n*"]

@@ -370,3 +370,17 @@ def test_thousands_of_datasets_go_in_few_records_and_one_that_no_record_holds_fa
 def test_a_name_with_slashes_reads_from_a_folder(tmp_path):
     store = old_store(manifest("a/b.c/d"), manifest("a/b"), store=LocalStore(tmp_path, create=True))
     assert [each.name for each in read_legacy(store).manifests] == ["a/b", "a/b.c/d"]
+
+
+def test_faults_of_manifests_and_of_objects_come_in_one_run():
+    source = old_store(manifest("a"), manifest("b"), manifest("c"))
+    source.replace(legacy_key("c"), b"junk")
+    source.delete("raw/b-1")
+    catalog, _ = target()
+    with pytest.raises(Corruption) as caught:
+        session.import_from(source, catalog)
+    assert caught.value.code == "legacy_manifest_corrupt"
+    assert legacy_key("c") in caught.value.message
+    assert "raw/b-1: is missing" in caught.value.message
+    assert "1 of 3 manifests, 1 of their objects" in caught.value.message
+    assert catalog.list() == []

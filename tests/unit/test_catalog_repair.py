@@ -490,3 +490,97 @@ def test_a_catalog_of_another_version_is_not_touched(store):
     put(store, FORMAT_KEY, encode_anchor(reopen(store).uuid, version=2))
     with pytest.raises(InvalidInput):
         mend(store)
+
+
+def test_that_the_past_ends_is_said_before_and_after(store):
+    put(store, log_key(NEWEST + 1), b"junk")
+    dry, done = mend(store, apply=False), mend(store)
+    assert dry.floor == done.floor == LAST + 1
+    assert f"`--at` 1 to {LAST} can no longer be read, although {LAST - 1} " in dry.notes[0]
+    assert done.notes == dry.notes
+    assert f"sequence {NEWEST + 1} was committed after 2026-01-02" in dry.notes[1]
+    assert " and before 2026-01-02" in dry.notes[1]
+    with pytest.raises(NotFound, match=r"at which a repair started the log of .* anew") as caught:
+        reopen(store).at(NEWEST)
+    assert caught.value.code == "history_trimmed"
+    assert "gc" not in str(caught.value)
+
+
+def test_a_floor_that_is_raised_is_said_with_what_it_costs(store):
+    put(store, log_key(EVERY - 1), b"junk")
+    dry = mend(store, apply=False)
+    assert dry.lost == ()
+    assert dry.floor is not None
+    assert f"to {dry.floor - 1} can no longer be read" in dry.notes[0]
+    assert dry.changed == dry.suspected == ()
+
+
+def test_a_sound_catalog_and_a_lost_hint_cost_no_past(store):
+    put(store, HINT_KEY, b"junk")
+    found = mend(store, apply=False)
+    assert (found.floor, found.notes) == (None, ())
+
+
+def appended(numbers_of_rows):
+    """Return a store in which each record adds rows to d/0 and d/1 in turns."""
+    store = MemoryStore()
+    create(store)
+    catalog = reopen(store)
+    for at, rows in enumerate(numbers_of_rows):
+        catalog.commit([Write(f"d/{at % 2}", numbers(rows), "append")])
+    return store
+
+
+def test_what_the_records_after_a_lost_one_show_as_changed_is_named():
+    store = appended([1, 2, 3, 4, 5, 6])
+    put(store, log_key(4), b"junk")
+    found = mend(store, apply=False)
+    assert (found.lost, found.changed) == ((4,), ("d/1",))
+    assert "other records show that 'd/1' changed" in found.notes[-1]
+
+
+def test_a_dataset_that_a_lost_record_made_is_named_by_those_that_add_to_it():
+    store = appended([1, 2, 3, 4])
+    put(store, log_key(2), b"junk")
+    assert mend(store, apply=False).changed == ("d/1",)
+
+
+def test_a_dataset_with_uploads_that_no_record_names_is_suspected():
+    store = appended([1, 2, 3, 4])
+    put(store, log_key(4), b"junk")
+    found = mend(store)
+    assert (found.changed, found.suspected) == ((), ("d/1",))
+    assert "uploads that no record names lie at 'd/1'" in found.notes[-1]
+
+
+def test_where_nothing_tells_what_a_lost_record_changed_it_is_said(store):
+    put(store, log_key(LAST), flipped(store.get(log_key(LAST))))
+    found = mend(store, apply=False)
+    assert (found.changed, found.suspected) == ((), ())
+    assert "cannot be told" in found.notes[-1]
+
+
+@pytest.mark.parametrize("what", ["flip", "cut"])
+def test_a_damaged_checkpoint_of_a_restart_is_named_as_the_cause(store, what):
+    put(store, log_key(NEWEST + 1), b"junk")
+    mend(store)
+    data = store.get(ckpt_key(LAST + 1))
+    put(store, ckpt_key(LAST + 1), flipped(data) if what == "flip" else data[:100])
+    with pytest.raises(Corruption) as caught:
+        reopen(store)
+    assert caught.value.message.startswith(f"{ckpt_key(LAST + 1)}: ")
+    assert caught.value.code == "checkpoint_corrupt"
+    mend(store)
+    assert names(store) == expected(NEWEST + 1)
+    assert sound(store)
+
+
+def test_a_damaged_object_of_an_export_is_exported_again_and_both_datasets_are_named():
+    store = MemoryStore()
+    create(store)
+    reopen(store).commit([Write(f"export/a/{kind}", numbers(2)) for kind in ("version", "route")])
+    [ref] = reopen(store).get("export/a/version").objects
+    store.delete(ref.key)
+    [left] = mend(store).left
+    assert "export again" in left.reason
+    assert "catalog rm export/a/route export/a/version`" in left.reason

@@ -17,7 +17,8 @@ from workbench.catalog.catalog import Registration, Write
 from workbench.catalog.chain import empty_state, extend, read_anchor
 from workbench.catalog.layout import ckpt_key, log_key
 from workbench.catalog.record import decode_record
-from workbench.errors import Corruption, InvalidInput, NotFound
+from workbench.catalog.travel import ahead_notice
+from workbench.errors import Corruption, InvalidArgument, InvalidInput, NotFound
 from workbench.stores.memory import MemoryStore
 
 LATE = START + timedelta(days=1)
@@ -269,3 +270,30 @@ def test_open_and_every_past_state_are_those_of_a_model(batches, every, backward
             newest = again.at(view.committed_at)
             assert newest.seq >= seq
             assert newest.committed_at == view.committed_at
+
+
+def test_a_clock_that_was_far_ahead_is_told_of_by_who_looks_back_by_time(store):
+    ahead = LATE + timedelta(days=365)
+    reopen(store, clock=ManualClock(ahead), seed=9).register([Registration("far", "f", ())])
+    reopen(store, clock=ManualClock(LATE), seed=10).register([Registration("near", "f", ())])
+    catalog = late(store)
+    found = catalog.at(LATE)
+    assert {"far", "near"}.isdisjoint(each.name for each in found.list())
+    [notice] = catalog.notices
+    assert "a writer's clock was ahead" in notice
+    assert "2027-01-03" in notice
+    by_sequence = late(store)
+    assert by_sequence.at(LAST + 1).get("far")
+    assert by_sequence.notices == ()
+
+
+@pytest.mark.parametrize(("minutes", "told"), [(4, False), (6, True)])
+def test_clocks_that_differ_by_little_are_not_told_of(minutes, told):
+    assert (ahead_notice(LATE + timedelta(minutes=minutes), LATE) is not None) == told
+    assert ahead_notice(None, LATE) is None
+
+
+def test_a_time_to_come_is_wrong_usage_and_says_its_zone(store):
+    with pytest.raises(InvalidArgument, match=r"2999-01-01T00:00:00Z \(UTC\) is to come") as caught:
+        reopen(store).at(datetime(2999, 1, 1, 2, tzinfo=timezone(timedelta(hours=2))))
+    assert "read as UTC" in caught.value.hint

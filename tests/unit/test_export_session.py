@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ from workbench.session.exporting_state import (
     find_export,
     parse_read_ts,
 )
+from workbench.session.exporting_target import telling_of_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -565,3 +567,42 @@ def test_a_fake_without_a_class_of_its_own_is_an_exporter():
 
     assert isinstance(FakeHistory(), Exporter)
     assert isinstance(FakeHistory(), Restorer)
+
+
+def test_a_moment_before_the_routes_is_told_with_dates_and_when_they_begin(bench: Bench):
+    begin = parse_read_ts("2026-11-20T08:00:00Z")
+
+    def routes_at(read_ts: int):
+        if read_ts < begin:
+            raise NotFound(f"begins after the read_ts {read_ts}", code="catalog_not_begun")
+        return FakeHistory.routes_at(bench.cluster, read_ts)
+
+    bench.cluster.routes_at = routes_at
+    early = parse_read_ts("2020-01-01T00:00:00Z")
+    with pytest.raises(NotFound) as caught:
+        bench.run(read_ts=early)
+    assert caught.value.code == "catalog_not_begun"
+    assert "no history as of 2020-01-01T00:00:00" in caught.value.message
+    assert "read from 2026-11-20T08:00:00Z on" in caught.value.message
+    assert str(early) not in caught.value.message
+    assert bench.run(read_ts=begin).export.complete
+
+
+def test_what_listens_and_is_no_node_is_told_apart_from_nothing_at_all():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with (
+            pytest.raises(Unavailable, match=f"something answers at 127.0.0.1:{port} that is no"),
+            telling_of_others(f"node://127.0.0.1:{port}"),
+        ):
+            raise Unavailable("no connection", code="node_unreachable")
+    with (
+        pytest.raises(Unavailable, match=r"^no connection$"),
+        telling_of_others(f"node://127.0.0.1:{port}"),
+    ):
+        raise Unavailable("no connection", code="node_unreachable")
+    with (
+        pytest.raises(InvalidInput, match="a gRPC server, but no node"),
+        telling_of_others(f"node://127.0.0.1:{port}"),
+    ):
+        raise InvalidInput("UNIMPLEMENTED", code="status_unimplemented")

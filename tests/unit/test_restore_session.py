@@ -485,3 +485,16 @@ def test_a_cut_is_a_function_of_the_rows_alone(monkeypatch: pytest.MonkeyPatch):
         rest = sum(len(r["key"]) + len(r["value"]) + 24 for r in table.to_pylist()[1:])
         assert rest < 1_000
     assert cut(rows.slice(0, 0)) == []
+
+
+def test_damage_is_told_before_groups_that_are_missing_and_names_the_way_out(bench: Bench):
+    key = part_of(bench)
+    flip(bench, key)
+    bench.target = FakeHistory(routes=seeds(1), version=1, cluster_id="c-2", now=NOW + 10**9)
+    with pytest.raises(Corruption) as caught:
+        bench.run()
+    assert caught.value.code == "export_damaged"
+    assert caught.value.message.count(key) == 1
+    assert "export again" in caught.value.hint
+    assert "export/a/version and export/a/route" in caught.value.hint
+    assert [each.key for each in bench.run(dry_run=True).problems] == [key]

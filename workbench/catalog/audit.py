@@ -15,6 +15,8 @@ from workbench.catalog.values import Problem
 from workbench.errors import Corruption, Storage
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from workbench.catalog.registry import State
     from workbench.catalog.survey import Progress, Survey
     from workbench.ports.object_store import ObjectStore
@@ -31,6 +33,7 @@ class Audit:
         problems: Of the catalog by key, then by object.
         checkpoints: Looked at, good or bad.
         condemned: Objects that garbage collection will remove.
+        committed_at: Of the last record; None where there is none.
     """
 
     seq: int
@@ -39,6 +42,7 @@ class Audit:
     problems: tuple[Problem, ...]
     checkpoints: int = 0
     condemned: int = 0
+    committed_at: datetime | None = None
 
 
 def audit(store: ObjectStore, *, progress: Progress = lambda *_: None) -> Audit:
@@ -70,6 +74,7 @@ def audit(store: ObjectStore, *, progress: Progress = lambda *_: None) -> Audit:
         problems=tuple(problems),
         checkpoints=found.checkpoints,
         condemned=condemned,
+        committed_at=None if found.state is None else found.state.committed_at,
     )
 
 

@@ -163,13 +163,16 @@ class Catalog:
     def at(self, point: int | datetime) -> CatalogAt:
         """Return the catalog as it was after record `point`, or at that time; read-only.
 
+        Where the newest record's time is far ahead of this clock, `notices` says so: a time then
+        finds an older state than it should.
+
         Args:
             point: A sequence, 0 for before the first record; or a time that is aware: what was
                 committed until then, inclusive.
 
         Raises:
             NotFound: `history_trimmed`, with the oldest sequence and its time.
-            InvalidInput: `point_invalid`, also for one in the future.
+            InvalidInput: `point_invalid`; InvalidArgument for a time in the future.
             Corruption: A record or checkpoint that is needed is not sound.
         """
         if isinstance(point, datetime) or point > self.seq:

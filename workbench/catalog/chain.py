@@ -177,14 +177,32 @@ class _Opening:
     def _from_log(self, last: int, *, trimmed: bool) -> Loaded:
         unsound = next(filter(None, self._tried.values()), None)
         if trimmed and unsound is not None:
-            raise self._failure or unsound
+            raise self._blamed(self._failure or unsound)
         if self._broken_from and self._failure is not None:
-            raise self._failure
+            raise self._blamed(self._failure)
         try:
             state = extend(self._store, empty_state(self._read_anchor()), last)
         except Corruption as error:
-            raise self._failure or error from None
+            raise self._blamed(self._failure or error) from None
         return Loaded(state, self._notices(state), 0)
+
+    def _blamed(self, error: Corruption) -> Corruption:
+        """Return the error; that of a damaged checkpoint, where that is why we miss `error`'s.
+
+        What a checkpoint covers need not be there any more, and a restart's checkpoint is there
+        but not sound.
+        """
+        key = error.message.partition(":")[0]
+        seq = seq_of(key) or ckpt_seq_of(key) or 0
+        bad = [each for each, why in self._tried.items() if why is not None and each >= seq]
+        if not bad or error.code not in {"record_missing", "checkpoint_missing"}:
+            return error
+        cause = self._tried[min(bad)]
+        assert cause is not None, "a checkpoint that is sound"
+        if error.code == "checkpoint_missing":
+            return cause
+        reason = cause.message.partition(": ")[2]
+        return corrupt(ckpt_key(min(bad)), f"{reason}; without it {error.message}", cause.code)
 
     def _checkpoint(self, seq: int) -> State | None:
         self._tried[seq] = None

@@ -19,6 +19,9 @@ Nothing that is intact is destroyed, and what is damaged is moved with all its b
 `_catalog/v1/quarantine/`. The record is written first and things are moved after it, so a repair
 that is cut short can be run again. What was read badly once is read twice before it is believed.
 
+What ends with it is said before it is done: as of which sequences the catalog can no longer be
+read, and what other records and uploads tell of the changes that are lost (`Repair.notes`).
+
 Not here: data objects. Those that are gone are named; their datasets stay as they are.
 """
 
@@ -31,29 +34,37 @@ from typing import TYPE_CHECKING, Final
 
 from workbench.catalog.anchor import decode_anchor, encode_anchor
 from workbench.catalog.audit import check_objects
+from workbench.catalog.chain import check_link
 from workbench.catalog.checkpoint import write_checkpoint, write_hint
 from workbench.catalog.layout import (
     CATALOG_PREFIX,
     CKPT_PREFIX,
+    DATA_PREFIX,
     FORMAT_KEY,
     HINT_KEY,
     QUARANTINE_PREFIX,
     ckpt_key,
     ckpt_seq_of,
     log_key,
+    seq_of,
 )
 from workbench.catalog.record import Record, Upkeep, encode_record
 from workbench.catalog.survey import Fault, Survey, survey
 from workbench.catalog.values import Problem, check_writer
-from workbench.errors import NotFound, OutcomeUnknown, Unavailable
+from workbench.errors import Corruption, NotFound, OutcomeUnknown, Storage, Unavailable
+from workbench.model.times import rfc3339
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from workbench.catalog.registry import State
     from workbench.catalog.survey import Finding, Progress
     from workbench.ports.object_store import ObjectStore
     from workbench.ports.system import Clock, Rng
 
 ATTEMPTS_MAX: Final = 16
+LISTED_MAX: Final = 20
+EXPORT_PREFIX: Final = "export/"
 _HASH_CHARS: Final = 16  # of the bytes, in a quarantined object's key
 
 
@@ -94,12 +105,22 @@ class Repair:
         lost: Sequences whose changes are lost, ascending.
         left: What cannot be repaired, with what can be done about it.
         applied: Whether the actions were carried out.
+        floor: The oldest sequence as of which the catalog can be read afterwards; None where the
+            repair leaves that as it is.
+        changed: Datasets that other records show as changed by what is lost, ascending.
+        suspected: Other datasets with uploads that no record names, ascending: what is lost may
+            have added them, or they were left behind by a write that failed.
+        notes: What ends with the repair and what is known of what is lost, for people.
     """
 
     actions: tuple[Action, ...]
     lost: tuple[int, ...]
     left: tuple[Problem, ...]
     applied: bool
+    floor: int | None = None
+    changed: tuple[str, ...] = ()
+    suspected: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def repair(  # noqa: PLR0913  the ports, and whether to do it
@@ -128,7 +149,7 @@ def repair(  # noqa: PLR0913  the ports, and whether to do it
         Storage: The store refused.
     """
     check_writer(writer)
-    found = _certain(store, progress)
+    found = before = _certain(store, progress)
     actions, lost, left = _plan(found)
     if apply and actions:
         done = _Doing(store, clock, rng, writer)
@@ -136,7 +157,22 @@ def repair(  # noqa: PLR0913  the ports, and whether to do it
     if found.state is not None:
         _, bad = check_objects(store, found.state, progress=progress)
         left += [_named(found.state, each) for each in bad]
-    return Repair(tuple(actions), tuple(lost), tuple(left), apply)
+    floor = _floor_after(actions)
+    changed = before.changed if lost else ()
+    suspected = _suspected(store, before) if lost else ()
+    notes = [] if floor is None else [_of_the_past(before, floor)]
+    if lost:
+        notes += [*_of_the_times(store, before, lost), _of_the_changes(before, suspected)]
+    return Repair(
+        tuple(actions),
+        tuple(lost),
+        tuple(left),
+        apply,
+        floor=floor,
+        changed=changed,
+        suspected=suspected,
+        notes=tuple(notes),
+    )
 
 
 def _certain(store: ObjectStore, progress: Progress) -> Survey:
@@ -174,6 +210,85 @@ def _plan(found: Survey) -> tuple[list[Action], list[int], list[Problem]]:
     if any(map(ckpt_seq_of, taken)) and checkpoint not in actions:
         actions.append(checkpoint)
     return actions, lost, left
+
+
+def _floor_after(actions: list[Action]) -> int | None:
+    """Return the floor that the actions raise to; None where none does."""
+    for action in reversed(actions):
+        if action.step is Step.RAISE_FLOOR:
+            return action.seq
+        if action.step is Step.RESTART:
+            return seq_of(action.key)
+    return None
+
+
+def _of_the_past(found: Survey, floor: int) -> str:
+    first = max(1, 0 if found.state is None else found.state.floor)
+    bad = {each.seq for each in found.findings if each.fault in {Fault.RECORD, Fault.MISSING}}
+    intact = sum(seq not in bad for seq in range(first, min(floor, found.last + 1)))
+    return (
+        f"time travel begins at sequence {floor} then: `--at` {first} to {floor - 1} can no longer "
+        f"be read, although {intact} of the records there {'is' if intact == 1 else 'are'} intact; "
+        "who needs that past copies the whole store first"
+    )
+
+
+def _of_the_times(store: ObjectStore, found: Survey, lost: list[int]) -> list[str]:
+    """Return when what is lost was committed, as far as the records around it tell."""
+    notes = []
+    for seq in lost[:LISTED_MAX]:
+        times = (_time_of(store, seq - 1, found), _time_of(store, seq + 1, found))
+        words = [
+            f"{word} {rfc3339(time)}"
+            for word, time in zip(("after", "before"), times, strict=True)
+            if time is not None
+        ]
+        if words:
+            notes.append(f"sequence {seq} was committed {' and '.join(words)}")
+    return notes
+
+
+def _time_of(store: ObjectStore, seq: int, found: Survey) -> datetime | None:
+    if not 1 <= seq <= found.last:
+        return None
+    try:
+        link = check_link(store.get(log_key(seq)), seq=seq, parent_sha256=None, state=found.state)
+    except (Corruption, NotFound, Storage):
+        return None
+    return link.record.committed_at
+
+
+def _suspected(store: ObjectStore, found: Survey) -> tuple[str, ...]:
+    """Return the live datasets with uploads that nothing names, without those known as changed."""
+    state = found.state
+    assert state is not None, "a loss in an unknown catalog"
+    keys = set(store.list_after(DATA_PREFIX))
+    keys -= found.named | found.swept | state.condemned.keys()
+    keys -= state.manifests.referred(keys)
+    ids = {key.removeprefix(DATA_PREFIX).partition("/")[0] for key in keys}
+    if not ids:
+        return ()
+    names = {one.name for one in state.manifests.select("") if str(one.dataset_id) in ids}
+    return tuple(sorted(names - set(found.changed)))
+
+
+def _of_the_changes(found: Survey, suspected: tuple[str, ...]) -> str:
+    """Return which datasets to look at."""
+    look = "compare their row counts with what was written, and write again what is missing"
+    known = f"other records show that {_listed(found.changed)} changed in what is lost"
+    maybe = f"uploads that no record names lie at {_listed(suspected)}, perhaps of what is lost"
+    told = [text for names, text in ((found.changed, known), (suspected, maybe)) if names]
+    if told:
+        return f"{'; '.join(told)}: {look}"
+    return (
+        "which datasets it changed cannot be told: look at all that are written often, with "
+        f"`workbench catalog ls`; {look}"
+    )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - LISTED_MAX} more" if len(names) > LISTED_MAX else ""
+    return f"{', '.join(map(repr, names[:LISTED_MAX]))}{more}"
 
 
 def _is_baseless(found: Survey, state: State) -> bool:
@@ -223,10 +338,15 @@ def _named(state: State, problem: Problem) -> Problem:
         for one in state.manifests.select("")
         if any(ref.key == problem.key for ref in one.objects)
     ]
+    again, given_up = "collect that again", names[0]
+    if given_up.startswith(EXPORT_PREFIX):
+        folder = f"{given_up.rpartition('/')[0]}/"
+        again = "export again under another name"
+        given_up = " ".join(one.name for one in state.manifests.select(folder))
     return Problem(
         problem.key,
-        f"{problem.reason}; it belongs to {', '.join(map(repr, names))}: collect that again, or "
-        f"give it up with `workbench catalog rm {names[0]}`",
+        f"{problem.reason}; it belongs to {', '.join(map(repr, names))}: {again}, or "
+        f"give it up with `workbench catalog rm {given_up}`",
     )
 
 

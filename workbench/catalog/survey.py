@@ -94,6 +94,8 @@ class Survey:
         sound: Checkpoints from which on everything is, ascending.
         last_sha256: Of the bytes of record `last` as they are; zeros where it is missing.
         swept: Keys that records say are gone.
+        changed: Datasets that records show as changed by one that cannot be read, ascending.
+        named: Keys of all objects that the sound records name.
     """
 
     last: int
@@ -105,6 +107,8 @@ class Survey:
     sound: tuple[int, ...]
     last_sha256: str
     swept: frozenset[str]
+    changed: tuple[str, ...] = ()
+    named: frozenset[str] = frozenset()
 
 
 def survey(store: ObjectStore, *, progress: Progress = lambda *_: None) -> Survey:
@@ -130,6 +134,8 @@ class _Surveyor:
         self._begins = 0  # the floor: its checkpoint counts, its record may be gone
         self._sound: list[int] = []
         self._swept: set[str] = set()
+        self._changed: set[str] = set()
+        self._named: set[str] = set()
         self._last_sha256 = "0" * 64
 
     def run(self) -> Survey:
@@ -160,6 +166,8 @@ class _Surveyor:
             sound=tuple(self._sound),
             last_sha256=self._last_sha256,
             swept=frozenset(self._swept),
+            changed=tuple(sorted(self._changed)),
+            named=frozenset(self._named),
         )
 
     def _read_anchor(self) -> Anchor | None:
@@ -275,8 +283,11 @@ class _Surveyor:
 
     def _apply(self, state: State, link: Link) -> State:
         record = link.record
+        for entry in record.entries:
+            self._named.update(ref.key for ref in entry.manifest.objects)
         if record.upkeep is not None:
             self._swept.update(record.upkeep.swept)
+            self._named.update(ref.key for ref in record.upkeep.condemned)
         if record.restarts:
             self._sure = False  # its checkpoint tells
         if self._sure:
@@ -285,6 +296,7 @@ class _Surveyor:
             except Corruption as error:
                 self._add(Fault.RECORD, log_key(record.seq), error, record.seq)
                 self._sure, self._sound = False, []
+        self._changed |= changed_before(state, link)
         return salvage(state, link)
 
     def _compare(self, state: State, seq: int, link: Link | None) -> State:
@@ -303,6 +315,7 @@ class _Surveyor:
             return state
         if not self._sure:
             self._sure, self._sound = True, []
+            self._changed.clear()  # nothing is lost
         self._sound.append(seq)
         return found
 
@@ -378,6 +391,30 @@ def salvage(state: State, link: Link) -> State:
         floor=floor,
         condemned=condemned,
     )
+
+
+def changed_before(state: State, link: Link) -> set[str]:
+    """Return the datasets that a record shows as other than `state`, which lacks some records.
+
+    It adds to or deletes what is absent, continues what was created otherwise, or counts other
+    rows than those that are known and its own.
+    """
+    found = set()
+    for entry in link.record.entries:
+        manifest, known = entry.manifest, state.manifests.get(entry.manifest.name)
+        if known is None:
+            if entry.op != "put" or manifest.created_at < manifest.updated_at:
+                found.add(manifest.name)
+        elif manifest.created_at != known.created_at:
+            found.add(manifest.name)
+        elif entry.op == "add":
+            added = [ref.rows for ref in manifest.objects]
+            counts = [*added, known.row_count, manifest.row_count]
+            if None not in counts and manifest.row_count != sum(
+                each for each in (*added, known.row_count) if each is not None
+            ):
+                found.add(manifest.name)
+    return found
 
 
 def _recounted(manifest: Manifest) -> Manifest:

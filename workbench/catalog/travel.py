@@ -8,19 +8,22 @@ requests. Records of format 1 did not promise that; among them the log is read f
 
 What was trimmed is refused by its name: the floor is the oldest sequence that can be read. Data
 of datasets that are gone since may have been collected; reading them says so.
+
+A writer whose clock was far ahead leaves its time to all records after it. A time between then
+and now finds what was before them, so `at(time)` says so (`ahead_notice`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
 
 from workbench.catalog.chain import WAVE_RECORDS, check_link, empty_state, extend, read_anchor
 from workbench.catalog.checkpoint import read_checkpoint
 from workbench.catalog.layout import CKPT_PREFIX, ckpt_seq_of, log_key
 from workbench.catalog.reading import open_dataset, read_table
-from workbench.errors import Corruption, InvalidInput, NotFound
+from workbench.errors import Corruption, InvalidArgument, InvalidInput, NotFound
 from workbench.model.times import rfc3339
 
 if TYPE_CHECKING:
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
     from workbench.catalog.registry import State
     from workbench.model.manifest import Manifest
     from workbench.ports.object_store import ObjectStore
+
+
+# Clocks that differ by less are as good as one.
+AHEAD_MAX: Final = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +155,24 @@ def look_back(
     if seq == state.seq:
         return CatalogAt(store, state, state), ()
     then, notices = _state_at(store, state, seq)
-    return CatalogAt(store, then, state), notices
+    ahead = ahead_notice(state.committed_at, now) if isinstance(point, datetime) else None
+    return CatalogAt(store, then, state), notices if ahead is None else (*notices, ahead)
+
+
+def ahead_notice(committed_at: datetime | None, now: datetime) -> str | None:
+    """Return what to tell where the newest record's time is ahead of ours; None where it is not.
+
+    Args:
+        committed_at: Of the newest record; None where there is none.
+        now: By this machine's clock.
+    """
+    if committed_at is None or committed_at - now <= AHEAD_MAX:
+        return None
+    return (
+        f"the newest record says that it was committed at {rfc3339(committed_at)}, but here it is "
+        f"{rfc3339(now)}: a writer's clock was ahead. Records since then carry that time too, so "
+        "looking back by time leaves them out; look back by sequence, and check the clocks"
+    )
 
 
 def _state_at(store: ObjectStore, state: State, seq: int) -> tuple[State, tuple[str, ...]]:
@@ -175,11 +199,17 @@ def _state_at(store: ObjectStore, state: State, seq: int) -> tuple[State, tuple[
 
 def _seq_at(store: ObjectStore, state: State, moment: datetime, now: datetime) -> int:
     """Return the last record that was committed until `moment`, 0 where none was."""
-    if moment.tzinfo is None or moment > now:
+    if moment.tzinfo is None:
         raise InvalidInput(
-            f"{moment.isoformat()} {'has no time zone' if moment.tzinfo is None else 'is to come'}",
+            f"{moment.isoformat()} has no time zone",
             code="point_invalid",
             hint="name a time that has passed, with its zone",
+        )
+    if moment > now:
+        raise InvalidArgument(
+            f"{rfc3339(moment)} (UTC) is to come: it is {rfc3339(now)}",
+            code="point_invalid",
+            hint="name a time that has passed; one without a zone is read as UTC",
         )
     if state.committed_at is None or moment >= state.committed_at:
         return state.seq
@@ -223,9 +253,24 @@ def _committed_at(store: ObjectStore, state: State, seq: int) -> datetime:
 
 def _trimmed(store: ObjectStore, state: State, what: str) -> NotFound:
     since = rfc3339(_committed_at(store, state, state.floor))
+    if _is_restart(store, state):
+        return NotFound(
+            f"{what} lies before sequence {state.floor}, at which a repair started the log of "
+            f"{store.url} anew, committed at {since}",
+            code="history_trimmed",
+            hint="name that or a later one; what was before it cannot be read any more",
+        )
     return NotFound(
         f"{what} lies before the oldest that {store.url} keeps: sequence {state.floor}, committed "
         f"at {since}",
         code="history_trimmed",
         hint="name that or a later one; `workbench catalog gc --keep` says how long to keep",
     )
+
+
+def _is_restart(store: ObjectStore, state: State) -> bool:
+    """Return whether a repair set the floor; False where its record is gone or not sound."""
+    try:
+        return _record(store, state, state.floor).restarts
+    except (Corruption, NotFound):
+        return False

@@ -77,6 +77,7 @@ from workbench.session.exporting_state import (
     version_name,
 )
 from workbench.session.exporting_stream import stream
+from workbench.session.exporting_target import telling_of_others, too_old
 from workbench.session.system import SystemClock
 from workbench.session.wiring import open_catalog, open_routes
 
@@ -100,6 +101,8 @@ PART_BYTES: Final = 64 * 2**20
 GOES_ON: Final = "`workbench export --resume {name}` goes on where this stopped"
 # With these a cluster says that it keeps no history as far back as an export's read_ts.
 TOO_OLD: Final = frozenset({"snapshot_too_old", "read_ts_too_old"})
+# With this, that it had no routes then.
+NOT_BEGUN: Final = "catalog_not_begun"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +179,8 @@ def export_cluster(
     Raises:
         InvalidArgument: the URL, a name or the read_ts is not understood; the system exports
             nothing (`export_unsupported`).
-        NotFound: `catalog_absent`; `export_absent` for an export to resume.
+        NotFound: `catalog_absent`; `export_absent` for an export to resume; `catalog_not_begun`
+            for a read_ts before the cluster's routes, with when they begin.
         Conflict: `cluster_mismatch`, `export_exists`, `export_busy`, `export_ambiguous`.
         InvalidInput: `export_rows_invalid`: the cluster told something impossible.
         Unavailable: a group does not answer; what was committed stays, and it can go on.
@@ -194,9 +198,11 @@ def export_cluster(
         check_export_name(name)
     label = check_cluster(options.cluster or cluster_of_url(target_url))
     catalog = open_catalog(catalog_url)
-    source = open_exporter(target_url)
+    with telling_of_others(target_url):
+        source = open_exporter(target_url)
     try:
-        export, resumed = _choose(catalog, source, target_url, label, options)
+        with telling_of_others(target_url):
+            export, resumed = _choose(catalog, source, target_url, label, options)
         before, existing, checked = export.rows, export.complete, False
         if not existing:
             checked = _Run(catalog, source, export, options).work(progress)
@@ -317,12 +323,17 @@ def _begin(  # noqa: PLR0913, PLR0917 - one step of export_cluster
     read_ts = now if options.read_ts is None else options.read_ts
     if read_ts > now:
         raise InvalidArgument(
-            f"the read_ts {read_ts} ({hlc_text(read_ts)}) lies in the cluster's future: it is at "
-            f"{now} ({hlc_text(now)})",
+            f"the read_ts {hlc_text(read_ts)} ({read_ts}) lies in the cluster's future: it is at "
+            f"{hlc_text(now)} ({now})",
             code="read_ts_in_future",
-            hint="leave --read-ts out for now",
+            hint="leave --read-ts out for now; a time without a zone is read as UTC",
         )
-    routes = source.routes_at(read_ts)
+    try:
+        routes = source.routes_at(read_ts)
+    except WorkbenchError as error:
+        if error.code not in TOO_OLD | {NOT_BEGUN}:
+            raise
+        raise too_old(source, target_url, read_ts, now, error) from error
     if not routes.routes:
         raise InvalidInput(
             f"{target_url} had no routes at {hlc_text(read_ts)}",

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from workbench.catalog.layout import DATA_PREFIX, data_key
-from workbench.catalog.legacy import missing_objects, raise_problems, read_legacy
+from workbench.catalog.legacy import missing_objects, raise_problems, read_legacy, scan_legacy
 from workbench.catalog.values import Problem, Registration
 from workbench.errors import Conflict, NotFound
 from workbench.model.times import rfc3339
@@ -124,9 +124,7 @@ def import_from(
 ) -> Imported:
     """Import the old catalog in `source`; see `import_legacy`."""
     progress("reading manifests", 0, None)
-    legacy = read_legacy(source)
-    if check:
-        _raise_missing(missing_objects(source, legacy.manifests), legacy)
+    legacy = _read(source, check=check)
     in_place = source.url == catalog.store.url
     planned = [_planned(manifest, source, in_place=in_place) for manifest in legacy.manifests]
     fresh = _fresh(catalog, planned)
@@ -150,6 +148,24 @@ def import_from(
         unknown_keys=legacy.unknown_keys,
         dry_run=dry_run,
     )
+
+
+def _read(source: ObjectStore, *, check: bool) -> Legacy:
+    """Return the old catalog; all that is wrong is told at once: manifests and their objects."""
+    found = scan_legacy(source)
+    missing = missing_objects(source, found.manifests) if check else []
+    if not found.problems:
+        legacy = found if found.manifests else read_legacy(source)  # raises: there is none
+        _raise_missing(missing, legacy)
+        return legacy
+    manifests = f"of {len(found.manifests) + len(found.problems)} manifests"
+    if not missing:
+        raise_problems(found.problems, manifests)
+    raise_problems(
+        [*found.problems, *missing],
+        f"problems ({len(found.problems)} {manifests}, {len(missing)} of their objects)",
+    )
+    raise AssertionError("problems that are none")
 
 
 def _planned(manifest: Manifest, source: ObjectStore, *, in_place: bool) -> Registration:

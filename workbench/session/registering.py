@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -134,7 +135,7 @@ def register_files(
 
     Raises:
         NotFound: `file_absent`.
-        InvalidInput: `file_too_large` and those of `register_keys`.
+        InvalidInput: `file_too_large`, `file_not_regular` and those of `register_keys`.
         FingerprintConflict: The dataset has another schema; nothing was uploaded.
     """
     check_name(claim.name)
@@ -197,9 +198,24 @@ def _read_object(store: ObjectStore, key: str) -> _Found:
 
 
 def _read_file(path: Path) -> _Found:
+    _check_regular(path)
     data = read_file(path, bytes_max=FILE_BYTES_MAX)
     schema, rows = _footer(pa.BufferReader(data), str(path))
     return _Found(str(path), schema, rows, len(data), hashlib.sha256(data).hexdigest(), data)
+
+
+def _check_regular(path: Path) -> None:
+    """Refuse devices, pipes and folders: their size tells nothing, and they may never end."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # reading it says why
+    if not stat.S_ISREG(mode):
+        raise InvalidInput(
+            f"{path} is no regular file",
+            code="file_not_regular",
+            hint="name Parquet files; copy what comes from a pipe or device into a file first",
+        )
 
 
 def _footer(file: pa.NativeFile, label: str) -> tuple[pa.Schema, int]:

@@ -43,7 +43,13 @@ from workbench.session.exporting_lanes import (
     Patience,
     silent_tally,
 )
-from workbench.session.exporting_state import exported_routes, find_export
+from workbench.session.exporting_state import (
+    exported_routes,
+    find_export,
+    route_name,
+    version_name,
+)
+from workbench.session.exporting_target import telling_of_others
 from workbench.session.restoring_check import Comparison
 from workbench.session.restoring_parts import cut, inspect, read_part
 from workbench.session.restoring_plan import TargetGroups, make_plan
@@ -165,7 +171,8 @@ def restore_cluster(
             hint=f"go on with it: workbench export --resume {name} --target {export.source}",
         )
     routes = exported_routes(catalog, export)
-    target = open_restorer(target_url)
+    with telling_of_others(target_url):
+        target = open_restorer(target_url)
     try:
         run = _Run(catalog, export, routes, target, target_url, options)
         return replace(run.work(progress), seconds=monotonic() - started)
@@ -213,7 +220,8 @@ class _Run:
     def work(self, progress: TallyProgress) -> RestoreAnswer:
         """Do all of it, and return what came of it; seconds are left open."""
         options = self._options
-        target = TargetGroups(self._target.groups(), self._target.snapshot())
+        with telling_of_others(self._url):
+            target = TargetGroups(self._target.groups(), self._target.snapshot())
         found = inspect(
             self._store, self._export, self._routes, threads=options.threads, progress=progress
         )
@@ -457,5 +465,6 @@ def _damaged(export: Export, problems: Sequence[Problem]) -> Corruption:
     return Corruption(
         f"export {export.name!r} cannot be restored: {problems[0].key}: {problems[0].reason}{more}",
         code="export_damaged",
-        hint="--dry-run lists all damage; take another export",
+        hint="--dry-run lists all damage; export again under another name, or take another "
+        f"export; this one is datasets {version_name(export.name)} and {route_name(export.name)}",
     )

@@ -107,7 +107,7 @@ def inspect(
         try:
             rows = read_part(store, export.manifest, ref)
         except Corruption as error:
-            return Problem(ref.key, error.message)
+            return Problem(ref.key, error.message.removeprefix(f"{ref.key}: "))
         if rows.num_rows == 0:
             return None
         group = rows.column("group")[0].as_py()

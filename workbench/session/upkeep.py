@@ -55,6 +55,7 @@ class Expired:
         cutoff: Rows before it go.
         datasets: Those that lose rows.
         untimed: Names of those asked for that have no time column.
+        unmatched: Patterns that no dataset fits.
         plans: Ids of plans that were made from load that goes.
         applied: Whether it was done.
     """
@@ -64,6 +65,7 @@ class Expired:
     untimed: tuple[str, ...]
     plans: tuple[str, ...]
     applied: bool
+    unmatched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,11 @@ def expire_catalog(
             with catalog.keeping() as keeper:
                 answers.append(expiring.expire(keeper, manifest.name, cutoff, count))
         answers = [each for each in answers if not each.empty]
-    return Expired(cutoff, tuple(answers), tuple(untimed), tuple(plans), apply)
+    names = [manifest.name for manifest in catalog.list()]
+    unmatched = [each for each in patterns if not any(fnmatchcase(n, each) for n in names)]
+    return Expired(
+        cutoff, tuple(answers), tuple(untimed), tuple(plans), apply, tuple(dict.fromkeys(unmatched))
+    )
 
 
 def remove_datasets(url: str, names: Sequence[str], *, apply: bool = False) -> list[Manifest]:
