@@ -131,3 +131,43 @@ def test_a_source_that_is_not_understood_says_what_was_meant(
         assert "trace:FILE" in hint
         assert "file, node" in hint
         assert hint.startswith(f"did you mean {meant}? ") if meant else "did you" not in hint
+
+
+@pytest.mark.parametrize("options", [("1,9",), ("2",)])
+def test_a_group_that_the_cluster_does_not_name_is_refused_unless_it_is_said_to_be_new(
+    workbench: Callable[..., Any], tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    kept(tmp_path, history())
+    refused = workbench("plan", "--groups", *options, "--json")
+    assert (refused.status, refused.error["code"]) == (2, "group_unknown")
+    assert "there are routes on 1" in refused.error["message"]
+    assert "--new-groups" in refused.error["hint"]
+    given = ("plan", "--groups", *options, "--new-groups", "--min-gain", "0")
+    planned = workbench(*given, "--json")
+    assert planned.status == 0
+    moving = [a["id"] for a in planned.json["actions"] if a["kind"] != "split"]
+    assert moving
+    assert f"executes splits inside a group and no moves: {moving[0]}" in planned.err
+    approved = workbench("approve", planned.json["plan_id"], "--by", "anna")
+    assert approved.status == 0
+    assert f"executes splits inside a group and no moves: {moving[0]}" in approved.err
+
+
+def test_a_second_half_without_load_is_told_and_not_a_test(
+    workbench: Callable[..., Any], tmp_path: Path
+) -> None:
+    whole = Span(b"", None)
+    loaded = [
+        row(number, 2 + place, span, reads=reads)
+        for number in range(2)
+        for place, (span, reads) in enumerate(
+            [(Span(b"", b"f"), 60), (Span(b"f", b"m"), 50), (Span(b"m", None), 1)]
+        )
+    ]
+    kept(tmp_path, [*loaded, *(row(number, 2, whole) for number in range(2, 5))])
+    document = workbench("plan", "--since", "0%", "--json").json
+    assert document["forecast"]["backtest"] is None
+    assert any("no load in the second half" in each["text"] for each in document["findings"])
+    text = workbench("plan", "--since", "0%").out
+    assert "back-test: there was no load in the second half" in text
+    assert "came to 0.0%" not in text

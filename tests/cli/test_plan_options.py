@@ -114,28 +114,49 @@ def test_a_plan_that_moves_is_approved_by_no_policy_beyond_its_bytes(
     assert "bytes, 1 are allowed" in said.out + said.err
 
 
-def test_the_bundled_node_refuses_moves_before_it_executes_anything(
+def test_what_moves_is_not_applied_and_a_dry_run_shows_the_calls_of_the_rest(
     collected: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tests.fakes import FakeConnector
     from workbench.session import applying
 
     document = collected("plan", "--groups", "1,2", "--json").json
-    assert {a["kind"] for a in document["actions"]} - {ActionKind.SPLIT.value}
-    assert collected("approve", document["plan_id"]).status == 0
-    connector = FakeConnector(FakeCluster())
+    kinds = {a["id"]: a["kind"] for a in document["actions"]}
+    assert set(kinds.values()) - {ActionKind.SPLIT.value}
+    plan_id = document["plan_id"]
+    assert collected("approve", plan_id).status == 0
+    view = open_cluster(open_catalog(".workbench/catalog"), "c")
+    routes = {route.span: route for route in view.snapshot.routes}
+    connector = FakeConnector(FakeCluster(routes, version=document["catalog_version"]))
     monkeypatch.setattr(applying, "open_routes", lambda _url, allow_write=False: connector)
-    said = collected("apply", document["plan_id"], "--to", "fake://x")
-    assert said.status != 0
-    assert "cannot execute" in said.err
+    said = collected("apply", plan_id, "--to", "fake://x", "--json")
+    assert (said.status, said.error["code"]) == (1, "action_not_executable")
+    assert f"workbench approve {plan_id} split-" in said.error["hint"]
     assert connector.calls == []
+    tried = collected("apply", plan_id, "--to", "fake://x", "--dry-run", "--json")
+    assert tried.status == 1
+    called = [each["id"] for each in tried.json["actions"] if each["call"]]
+    left = [each for each in tried.json["actions"] if not each["call"]]
+    assert called
+    assert {kinds[each] for each in called} == {"split"}
+    assert all("cannot be executed: " in each["reason"] for each in left)
+    text = collected("apply", plan_id, "--to", "fake://x", "--dry-run").out
+    assert "apply refuses while one of these is approved" in text
+    assert f"plan {plan_id}: {len(called)} calls, none is made" in text
+    withdrawn = [each["id"] for each in left]
+    assert collected("approve", plan_id, *withdrawn, "--withdraw").status == 0
+    assert collected("apply", plan_id, "--to", "fake://x", "--dry-run").status == 0
+    assert collected("apply", plan_id, "--to", "fake://x").status == 0
+    assert len(connector.calls) == len(called)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (("--forbid", "a"), "is no START..END"),
-        (("--forbid", "b..a"), "empty or reversed"),
+        (("--forbid", "b..a"), "--forbid 'b..a' is reversed: b is not below a"),
+        (("--forbid", "z..z"), "--forbid 'z..z' is empty"),
+        (("--new-groups",), "there is no --groups"),
         (("--forbid", "0xzz..b"), "which is no key"),
         (("--forbid", ".."), "--forbid cannot be met"),
         (("--boundaries", "prefix:0"), "no number of bytes from 1"),
@@ -165,6 +186,8 @@ def test_what_cannot_be_planned_is_refused_and_named(
     outcome = collected("plan", *options)
     assert outcome.status != 0
     assert said in outcome.err
+    if options[0] == "--forbid" and "cannot be met" not in said:
+        assert outcome.status == 2
     assert outcome.out == ""
     assert outcome.err.count("\n") <= 4
 

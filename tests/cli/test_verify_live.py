@@ -156,3 +156,25 @@ def test_of_a_wholly_applied_plan_what_came_is_what_the_routes_carried(
     page = (tmp_path / "report.html").read_text()
     assert f'data-testid="figure-came">{came}<' in page
     assert "figure-would" not in page
+
+
+def test_windows_without_load_since_the_plan_was_applied_are_nothing_to_compare(
+    live: Live, tmp_path: Path
+) -> None:
+    live.apply()
+    live.connector.tomorrow()
+    windows = live.connector.windows
+    for name in ("reads", "writes", "read_bytes", "write_bytes"):
+        at = windows.schema.get_field_index(name)
+        field = windows.schema.field(at)
+        windows = windows.set_column(at, field, pa.array([0] * windows.num_rows, field.type))
+    live.connector.windows = windows
+    live.collect()
+    outcome = live.run("verify", live.plan_id, "--json")
+    assert (outcome.status, outcome.error["code"], outcome.out) == (1, "load_absent", "")
+    assert f"load since plan {live.plan_id} was applied at" in outcome.error["message"]
+    assert "nothing to compare" in outcome.error["message"]
+    assert f"workbench collect {URL}" in outcome.error["hint"]
+    assert "did not help" not in live.run("verify", live.plan_id).out
+    assert live.run("report", live.plan_id).status == 0
+    assert 'data-outcome="open"' in (tmp_path / "report.html").read_text()

@@ -23,6 +23,8 @@ from workbench.planner.atoms import Atoms
 from workbench.planner.patterns import SLICES, Slice, patterns
 from workbench.planner.plan import make_plan
 from workbench.planner.verifier import verify
+from workbench.planner.words import further_sentence
+from workbench.report.markdown import plan_markdown
 from workbench.traces.generate import generate
 
 if TYPE_CHECKING:
@@ -62,14 +64,62 @@ def test_robust_cuts_give_more_room_to_keys_that_were_seen_often_than_exact_ones
     assert robust.robust.price == robust.bottleneck.after - exact.bottleneck.after > 0
 
 
-def test_robust_spends_splits_beside_a_key_that_holds_the_bottleneck_up() -> None:
-    loads = [10] * 20 + [300] + [10] * 20
+def test_robust_spends_splits_on_a_route_that_is_near_a_key_that_none_makes_lighter() -> None:
+    loads = [10] * 2 + [300] + [10] * 29
     exact, robust = (planned(case_of(loads, 6, policy=p)) for p in ("exact", "robust"))
     assert len(exact.actions) < len(robust.actions) == 6
     assert exact.bottleneck.after == robust.bottleneck.after == 300
     others = [max(r.load for r in p.routes_after if r.load != 300) for p in (exact, robust)]
     assert others[1] < others[0]
     assert "drift could make the hottest" in robust.actions[-1].reasons[-1]
+    proof = robust.certificate["robust"]
+    assert proof["further"]["splits"] == 6 - proof["fewest"]
+    assert proof["further"]["shared_to"] >= robust_shared(robust)
+    said = further_sentence(robust)
+    assert said is not None
+    before, after = (
+        f"{load / proof_total(robust):.1%}"
+        for load in (proof["shared_fewest"], robust_shared(robust))
+    )
+    assert "of the 6 splits 3 lower the hottest route; the other 3 bring" in said
+    assert f"bring the heaviest route that can be split further from {before} to {after}" in said
+    assert said[1:] in plan_markdown(robust)
+    assert further_sentence(exact) is None
+
+
+def proof_total(plan: Plan) -> int:
+    assert plan.robust is not None
+    return plan.robust.total
+
+
+def robust_shared(plan: Plan) -> int:
+    assert plan.robust is not None
+    return plan.robust.shared
+
+
+def test_robust_spends_no_split_where_all_but_the_heavy_key_is_below_the_mean() -> None:
+    # As with --forbid over a hot range: two splits leave 300 of 700 on what nobody may cut.
+    plan = planned(case_of([10] * 20 + [300] + [10] * 20, 8, policy="robust"))
+    assert len(plan.actions) == 2
+    assert plan.certificate["robust"]["further"]["near"] is False
+    assert further_sentence(plan) is None
+
+
+def test_a_plan_by_the_earlier_rule_is_still_verified_by_that_rule() -> None:
+    case = case_of([10] * 2 + [300] + [10] * 29, 6, policy="robust")
+    document = json.loads(json.dumps(plan_to_json(planned(case))))
+    del document["certificate"]["robust"]["further"]
+    false = verify(document, case.keys, case.loads, None)
+    assert [each for each in false if "robust" in each] == []
+
+
+def test_what_further_splits_are_said_to_bring_is_verified() -> None:
+    case = case_of([10] * 2 + [300] + [10] * 29, 6, policy="robust")
+    for name, value in (("splits", 1), ("shared_from", 7), ("shared_to", 7), ("near", False)):
+        document = json.loads(json.dumps(plan_to_json(planned(case))))
+        document["certificate"]["robust"]["further"][name] = value
+        false = verify(document, case.keys, case.loads, None)
+        assert any("robust.further" in each for each in false), name
 
 
 def test_robust_spends_no_split_that_brings_too_little() -> None:

@@ -7,7 +7,8 @@ reached. All are about blocks: atoms that no permitted cut parts (`blocks`).
                   least that all splits reach, of a robust one the least for as many as it makes
     optimum       recorded load, the same number of routes, cut wherever the limits permit:
                   what the plan is measured against
-    robust        shrunk load, as `incremental` with all splits: what a robust plan minimises
+    robust        shrunk load, as `incremental` with all splits: what a robust plan minimises, and
+                  what it spends further splits on
 
 Witnesses that a limit of `bottleneck - 1` fails:
 
@@ -66,6 +67,12 @@ def certificate(
             "fewest": choice.fewest,
             "shared_fewest": choice.shared_fewest,
             "shared_all": choice.shared_all,
+            "further": {
+                "splits": max(decision.compared - choice.fewest, 0),
+                "shared_from": choice.shared_fewest,
+                "shared_to": choice.shared if decision.worth else choice.shared_fewest,
+                "near": choice.near,
+            },
         }
     return {
         "schema": CERTIFICATE_SCHEMA,

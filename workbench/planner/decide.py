@@ -3,7 +3,8 @@
     blocks ──isolate──▶ boundaries that come first ──policy──▶ cuts ──min_gain──▶ Decision
 
 `exact`   the least bottleneck on the recorded load, with no more splits than it takes
-`robust`  the same on load shrunk towards the footprint, and further splits where they help
+`robust`  the same on load shrunk towards the footprint, and further splits where drift could make
+          another route the hottest
 
 Either proposes nothing but isolation where the heaviest route does not fall by `min_gain` on the
 recorded load.

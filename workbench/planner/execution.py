@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from workbench.model.keys import Span
+from workbench.model.plan import ActionKind
 from workbench.model.routes import RouteDescriptor, check_routes, next_route_id
 from workbench.ports.connector import SplitCall
 
@@ -99,6 +100,32 @@ Decision = Done | Call | Record | Stale
 def request_id(plan: Plan, action_id: str) -> uuid.UUID:
     """Return the idempotency key of an action: the same for every try, from plan and action."""
     return uuid.uuid5(REQUEST_NAMESPACE, f"{plan.content_hash}/{action_id}")
+
+
+def not_executable(plan: Plan, wanted: Collection[str]) -> dict[str, str]:
+    """Return why which of the wanted actions cannot be made by splits alone, in the plan's order.
+
+    A connector executes splits and nothing else (`ports.connector`), so a move is left to the
+    system's own tools, and with it what splits the routes that only it would make.
+    """
+    makers: dict[Span, str] = {}
+    found: dict[str, str] = {}
+    for action in plan.actions:
+        if action.action_id not in wanted:
+            continue
+        if action.kind is not ActionKind.SPLIT:
+            kind = action.kind.value
+            found[action.action_id] = (
+                f"cannot be executed: a {kind} to group {action.target_group}, and only splits "
+                "inside a group can be"
+            )
+            makers |= dict.fromkeys(action.children, action.action_id)
+        elif (maker := makers.get(action.span)) is not None:
+            found[action.action_id] = (
+                f"cannot be executed: it splits a route that only {maker} makes"
+            )
+            makers |= dict.fromkeys(action.children, action.action_id)
+    return found
 
 
 def decide(

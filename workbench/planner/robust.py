@@ -14,7 +14,8 @@ How many splits are spent (`choose`), S being the number allowed:
 1. B, the least bottleneck that S splits reach, is reached whatever else is done.
 2. One key may hold B up, and more splits than the f that B needs then lower nothing of it. They
    lower the *shared* bottleneck: the heaviest route of those that have more than one block. They
-   are spent only where S splits together lower it by `min_gain` against f splits.
+   are spent only where with f splits it is above the mean of the routes, so that drift could make
+   it the hottest, and where S splits together lower it by `min_gain` against f splits.
 3. Never more splits than the shared bottleneck that is reached needs.
 """
 
@@ -46,6 +47,7 @@ class Choice:
         shared_fewest: The least shared bottleneck with as many.
         shared_all: The least shared bottleneck with all splits.
         shared: The one of the two that `cuts` reach.
+        near: Whether `shared_fewest` is above the mean of the routes that as many splits leave.
     """
 
     cuts: tuple[int, ...]
@@ -54,6 +56,7 @@ class Choice:
     shared_fewest: int
     shared_all: int
     shared: int
+    near: bool
 
 
 def shrunk(segments: Segments, counts: Sequence[int]) -> Segments:
@@ -91,6 +94,8 @@ def choose(
     assert enough is not None
     shared = Rules(weights, recorded, least, lone=True)
     at_fewest, at_all = least_limit(shared, enough), least_limit(shared, splits)
-    gains = at_all < at_fewest and at_fewest - at_all >= min_gain * at_fewest
+    near = at_fewest * (len(weights.loads) + enough) > weights.total
+    gains = near and at_all < at_fewest and at_fewest - at_all >= min_gain * at_fewest
     reached = at_all if gains else at_fewest
-    return Choice(tuple(places(shared, reached)), bottleneck, enough, at_fewest, at_all, reached)
+    found = tuple(places(shared, reached))
+    return Choice(found, bottleneck, enough, at_fewest, at_all, reached, near)

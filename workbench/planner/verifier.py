@@ -259,10 +259,21 @@ class _Check:
         heaviest = max(sums[b] - sums[a] for a, b in pieces)
         self.expect("robust.bottleneck", stated["bottleneck"], heaviest)
         self.expect("robust.shared", stated["shared"], max(shared, default=0))
-        if not made:
-            return
         few, all_ = proof["shared_fewest"], proof["shared_all"]
         gains = all_ < few and few - all_ >= self.limits["min_gain"] * few
+        # Plans of before 2026-11 have no `further`, and spent splits however light the rest was.
+        if "further" in proof:
+            near = few * (len(self.segments) - 1 + proof["fewest"]) > sums[-1]
+            gains = gains and near
+            further = {
+                "splits": max(made - proof["fewest"], 0),
+                "shared_from": few,
+                "shared_to": all_ if gains and made else few,
+                "near": near,
+            }
+            self.expect("robust.further", proof["further"], further)
+        if not made:
+            return
         reached = all_ if gains else few
         self.expect("robust.bottleneck (the least)", heaviest, proof["bottleneck"])
         if max(shared, default=0) > reached:

@@ -77,6 +77,28 @@ def robust_sentence(plan: Plan) -> str:
     )
 
 
+def further_sentence(plan: Plan) -> str | None:
+    """Return what the splits are for that do not lower the hottest route; None for none."""
+    proof = plan.certificate.get("robust")
+    if plan.robust is None or not isinstance(proof, dict) or not plan.actions:
+        return None
+    made = len(plan.routes_after) - len(plan.routes_before)
+    further = plan.certificate["incremental"]["splits"] - proof["fewest"]
+    if further <= 0:
+        return None
+    # What isolates a key comes before both numbers, and is for the hottest route.
+    needed, total = made - further, plan.robust.total
+    before = share_text(proof["shared_fewest"], total)
+    after = share_text(plan.robust.shared, total)
+    does = "lowers" if needed == 1 else "lower"
+    others = "other brings" if further == 1 else f"other {further} bring"
+    return (
+        f"of the {made} splits {needed} {does} the hottest route; the {others} the heaviest "
+        f"route that can be split further from {before} to {after} of the load as robust weighs "
+        "it: drift could make it the hottest (--policy exact leaves them out)"
+    )
+
+
 def certainty_sentences(plan: Plan) -> list[str]:
     """Return how sure the plan is: its back-test, that of exact planning, and what was seen."""
     said = []

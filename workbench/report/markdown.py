@@ -14,6 +14,7 @@ from workbench.planner.words import (
     actions_text,
     certainty_sentences,
     declined_by_reason,
+    further_sentence,
     heavy_sentence,
     isolated_sentence,
     placement_sentences,
@@ -99,7 +100,9 @@ def _proof(plan: Plan) -> list[str]:
         f"key space were cut anew into {len(plan.routes_after)} routes; nothing goes below "
         f"{marks.lower_bound:,}. The plan carries the proof, `workbench verify` checks it."
     )
-    said = [robust_sentence(plan)] if plan.robust is not None else []
+    further = further_sentence(plan)
+    said = [] if further is None else [further]
+    said += [robust_sentence(plan)] if plan.robust is not None else []
     said += [
         isolated_sentence(each, f"`{_code(printable_key(each.key))}`", plan.total_load)
         for each in plan.isolated

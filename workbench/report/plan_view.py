@@ -10,6 +10,7 @@ from workbench.model.keys import printable_key
 from workbench.model.plan import ActionKind
 from workbench.planner.words import (
     certainty_sentences,
+    further_sentence,
     isolated_sentence,
     placement_sentences,
     robust_sentence,
@@ -247,6 +248,8 @@ def _bound_sentences(plan: Plan) -> tuple[str, ...]:
     said = certainty_sentences(plan)
     if plan.robust is not None:
         said.append(robust_sentence(plan))
+    if (further := further_sentence(plan)) is not None:
+        said.insert(0, further)
     total = max(plan.total_load, 1)
     said += [isolated_sentence(each, printable_key(each.key), total) for each in plan.isolated]
     said += placement_sentences(plan)

@@ -30,7 +30,6 @@ from workbench.errors import (
     WorkbenchError,
 )
 from workbench.model.keys import Span
-from workbench.model.plan import ActionKind
 from workbench.planner.execution import (
     Call,
     Done,
@@ -38,6 +37,7 @@ from workbench.planner.execution import (
     Stale,
     decide,
     forecast,
+    not_executable,
     request_id,
 )
 from workbench.ports.connector import Executor, RouteSource
@@ -135,6 +135,13 @@ class ApplyAnswer:
     catalog_version: int | None
     warnings: tuple[str, ...]
 
+    @property
+    def not_executable(self) -> tuple[str, ...]:
+        """Ids of the actions of a dry run that `run` would refuse, as they are no mere splits."""
+        asked = [o for o in self.outcomes if o.approved] or self.outcomes
+        todo = (o for o in asked if o.status is not ActionStatus.ALREADY_APPLIED)
+        return tuple(not_executable(self.plan, [o.action.action_id for o in todo]))
+
     def having(self, *statuses: ActionStatus) -> tuple[str, ...]:
         """Return the ids of the actions of these statuses."""
         return tuple(o.action.action_id for o in self.outcomes if o.status in statuses)
@@ -218,6 +225,7 @@ class Application:
                 code="plan_not_approved",
                 hint=f"approve it first: workbench approve {self._plan.plan_id}",
             )
+        self._check_executable()
         target = self._open(allow_write=True)
         try:
             snapshot = self._check(target)
@@ -242,7 +250,8 @@ class Application:
     def preview(self) -> ApplyAnswer:
         """Return the literal calls that `run` would make; makes none, writes nothing.
 
-        Where nothing is approved yet, the calls are those of the whole plan.
+        Where nothing is approved yet, the calls are those of the whole plan. Actions that are
+        more than a split have no call, and a reason (`ApplyAnswer.not_executable`).
 
         Raises:
             InvalidArgument: no system can be told, or it executes nothing.
@@ -256,12 +265,15 @@ class Application:
         target = self._open(allow_write=False)
         try:
             snapshot = self._check(target)
-            steps = forecast(self._plan, wanted, self._book.applied, snapshot)
+            blocked = not_executable(self._plan, set(wanted) - self._book.applied)
+            makeable = [each for each in wanted if each not in blocked]
+            steps = forecast(self._plan, makeable, self._book.applied, snapshot)
             planned = {step.action.action_id: self._previewed(target, step) for step in steps}
         finally:
             target.close()
-        outcomes = tuple(planned.get(o.action.action_id, o) for o in self._outcomes())
-        return self.answer(dry_run=True, outcomes=outcomes)
+        known = {o.action.action_id: o for o in self._outcomes()}
+        left = {name: replace(known[name], reason=reason) for name, reason in blocked.items()}
+        return self.answer(dry_run=True, outcomes=tuple((known | planned | left).values()))
 
     def answer(
         self, *, dry_run: bool = False, outcomes: tuple[ActionOutcome, ...] | None = None
@@ -285,6 +297,7 @@ class Application:
         refused: Call | None = None
         while True:
             self._approved = approved = approved_actions(self._catalog, self._plan)
+            self._check_executable()
             applied = self._book.applied
             progress("applying", len(applied.intersection(approved)), len(approved))
             snapshot = self._asked(target.snapshot, f"plan {self._plan.plan_id}")
@@ -462,12 +475,10 @@ class Application:
     def _check(self, target: Target) -> RouteSnapshot:
         """Return the routes; raise where this is another cluster, or cannot do what is needed."""
         can = target.capabilities()
-        moves = [a for a in self._plan.actions if a.kind is not ActionKind.SPLIT]
-        if moves or not can.split:
-            what = f"{moves[0].action_id}, a {moves[0].kind.value}" if moves else "a split"
+        if not can.split:
             raise InvalidInput(
-                f"{self._target_url} cannot execute {what}",
-                code="action_not_executable" if moves else "split_unsupported",
+                f"{self._target_url} cannot execute a split",
+                code="split_unsupported",
                 hint="execute it with the system's own tools, collect, and plan again",
             )
         if not can.compare_and_set:
@@ -484,6 +495,19 @@ class Application:
                 hint="name the plan's own cluster with --to, or collect from this one and plan",
             )
         return snapshot
+
+    def _check_executable(self) -> None:
+        """Raise where something approved is more than a split, and so cannot be executed."""
+        blocked = not_executable(self._plan, set(self._approved) - self._book.applied)
+        if not blocked:
+            return
+        first, reason = next(iter(blocked.items()))
+        raise InvalidInput(
+            f"{first} {reason}",
+            code="action_not_executable",
+            hint="leave it to the system's own tools, and apply the rest: "
+            f"workbench approve {self._plan.plan_id} {' '.join(blocked)} --withdraw",
+        )
 
     def _outcomes(self) -> tuple[ActionOutcome, ...]:
         approved = self._approved

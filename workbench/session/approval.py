@@ -17,6 +17,7 @@ from workbench.catalog.catalog import Write
 from workbench.errors import Conflict, InvalidArgument, NotFound
 from workbench.model.tables import APPROVAL
 from workbench.planner.approvals import broken_limits
+from workbench.planner.execution import not_executable
 from workbench.session.cluster import cluster_names, open_cluster
 from workbench.session.planning import false_claims
 from workbench.session.plans import plan_write
@@ -37,6 +38,7 @@ APPROVAL_PREFIX: Final = "approval/"
 APPROVED: Final = "approved"
 WITHDRAWN: Final = "withdrawn"
 NAME_CHARS_MAX: Final = 256
+ACTIONS_SHOWN: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,27 @@ def approved_actions(catalog: Catalog, plan: Plan) -> tuple[str, ...]:
             newest[row["action_id"]] = row["decision"]
     return tuple(
         action.action_id for action in plan.actions if newest.get(action.action_id) == APPROVED
+    )
+
+
+def move_warning(plan: Plan, actions: Sequence[str]) -> str | None:
+    """Return that some of the actions are not for `workbench apply`; None where all are."""
+    blocked = not_executable(plan, actions)
+    if not blocked:
+        return None
+    names = list(blocked)
+    shown = " ".join(names[:ACTIONS_SHOWN])
+    more = f" and {len(names) - ACTIONS_SHOWN} more" if len(names) > ACTIONS_SHOWN else ""
+    closed = [a.action_id for a in plan.actions if a.action_id in set(actions).difference(blocked)]
+    todo = (
+        f"approve the splits alone ({' '.join(closed[:ACTIONS_SHOWN])}"
+        f"{' …' if len(closed) > ACTIONS_SHOWN else ''})"
+        if closed
+        else "plan without --groups for splits alone"
+    )
+    return (
+        f"`workbench apply` executes splits inside a group and no moves: {shown}{more} of plan "
+        f"{plan.plan_id} must be made with the system's own tools; {todo}"
     )
 
 

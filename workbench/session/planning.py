@@ -158,6 +158,7 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
         )
 
     whole = given(until, policy)
+    untested: tuple[Finding, ...] = ()
     if backtest:
         middle = since + round((until - since) / view.extent.window / 2) * view.extent.window
         tried = {
@@ -166,7 +167,9 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
         }
         beside = None if policy == EXACT else tried[EXACT]
         whole = replace(whole, backtest=tried[policy], backtest_exact=beside)
-    whole = replace(whole, findings=_patterns(view, chosen, objective, whole))
+        untested = _untested(view, chosen, objective, middle, until)
+    seen = _patterns(view, chosen, objective, whole)
+    whole = replace(whole, findings=(*untested, *seen))
     try:
         return make_plan(whole)
     except NotFound as error:
@@ -278,6 +281,8 @@ def _backtest(
         if error.code == UNMEETABLE:
             return None
         raise
+    if not seen.before.loads.any():
+        return None
     return Backtest(
         split_at=middle,
         splits=sum(action.kind is not ActionKind.MOVE for action in trial.actions),
@@ -286,6 +291,20 @@ def _backtest(
         max_share_came=seen.after.max_share,
         drift=seen.drift,
     )
+
+
+def _untested(
+    view: ClusterView, source: Source, objective: Objective, middle: datetime, until: datetime
+) -> tuple[Finding, ...]:
+    """Return that there is no back-test because nothing came in the second half."""
+    everything = Span(b"", None)
+    if middle >= until or view.load.span_load(source, objective, middle, until, everything):
+        return ()
+    text = (
+        f"back-test: there was no load in the second half, from {rfc3339(middle)} on, so how such "
+        "load can be forecast was not tested"
+    )
+    return (Finding("not_looked_for", text),)
 
 
 def false_claims(view: ClusterView, given: Plan) -> list[str]:

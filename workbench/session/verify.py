@@ -118,7 +118,8 @@ def verify_plan(  # noqa: PLR0913 - the question's own parts, named
         applied: How much of the plan is applied.
 
     Raises:
-        NotFound: nothing came after the plan's window, or in the time asked for.
+        NotFound: `load_absent`: nothing came after the plan's window, or in the time asked for,
+            or windows without load did.
         InvalidArgument: the plan is another cluster's, or the time asked for is not wholly
             after the plan's window.
         Conflict: nothing came after, and the load is not what the plan was made from.
@@ -143,13 +144,7 @@ def verify_plan(  # noqa: PLR0913 - the question's own parts, named
     if source is Source.LOAD_WINDOW:
         _check_buckets(replayed_on, plan, start, end)
     events = replayed_on.load.events(source, plan.objective, start, end)
-    if events.num_rows == 0:
-        raise NotFound(
-            f"cluster {replayed_on.name!r} has no load between {rfc3339(start)} and {rfc3339(end)}",
-            code="load_absent",
-            hint=f"it covers {rfc3339(replayed_on.extent.since)} to "
-            f"{rfc3339(replayed_on.extent.until)}{_or_collect(replayed_on)}",
-        )
+    _check_load(replayed_on, plan, events, (start, end), applied, claims)
     replayed = verification(plan, events, replayed_on.extent.window_ms)
     if source is Source.LOAD_WINDOW:
         # An event stands at its window's start; the time that was seen ends with the window.
@@ -188,6 +183,40 @@ def _nothing_later(view: ClusterView, plan: Plan) -> NotFound:
         f"{view.name!r} came after",
         code="load_absent",
         hint=hint if is_recorded(view) else f"let a load window pass, and {_collect_again(view)}",
+    )
+
+
+def _check_load(  # noqa: PLR0913, PLR0917 - one call; all of it is said
+    view: ClusterView,
+    plan: Plan,
+    events: pa.Table,
+    asked: tuple[datetime, datetime],
+    applied: Applied,
+    claims: Sequence[str],
+) -> None:
+    """Raise where nothing came in the time asked for: no share, so nothing to compare."""
+    start, end = asked
+    if events.num_rows == 0:
+        raise NotFound(
+            f"cluster {view.name!r} has no load between {rfc3339(start)} and {rfc3339(end)}",
+            code="load_absent",
+            hint=f"it covers {rfc3339(view.extent.since)} to "
+            f"{rfc3339(view.extent.until)}{_or_collect(view)}",
+        )
+    if pc.sum(events.column("load")).as_py() != 0:
+        return
+    # Idle buckets are told of with a load of 0: there are windows, and nothing in them.
+    if claims:
+        raise stale(plan, claims)
+    when = f"between {rfc3339(start)} and {rfc3339(end)}"
+    if applied.at is not None and start >= applied.at:
+        when = f"since plan {plan.plan_id} was applied at {rfc3339(applied.at)}, {when}"
+    raise NotFound(
+        f"no {plan.objective.name} load {when}; nothing to compare",
+        code="load_absent",
+        hint="ask for another time with --since and --until"
+        if is_recorded(view)
+        else f"put load on the cluster, let a load window pass, and {_collect_again(view)}",
     )
 
 
@@ -257,7 +286,7 @@ def _on_newest_routes(
             )
         )
         changes = f"the routes of {view.name!r} changed at {rfc3339(changed)}, after the start of "
-        if not events.num_rows:
+        if not pc.sum(events.column("load")).as_py():
             said = "no load that was counted came on them as they are"
             return None, (f"{changes}the replayed time: {said}; {_collect_again(view)}",)
         counted = f"what came on them as they are counts from {rfc3339(start)}"
