@@ -188,7 +188,6 @@ def test_a_cluster_is_exported_wiped_and_restored_to_the_same_history(tmp_path: 
     round_trip(tmp_path, str(tmp_path / "catalog"), threads=2, part_bytes=20_000)
 
 
-@pytest.mark.slow
 def test_the_same_through_a_catalog_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with moto() as server:
         for name, value in server.environment().items():
