@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.fs
-import pyarrow.parquet as pq
 import pytest
 
 from workbench.errors import InvalidArgument, InvalidInput, NotFound, OutcomeUnknown, Storage
@@ -47,22 +43,6 @@ HOSTILE_KEYS = [
     "a\\b",
     "x" * 1025,
 ]
-
-
-def test_object_reads_back_whole_and_in_ranges(store):
-    assert store.put_if_absent("a/b/c", b"0123456789")
-    assert store.get("a/b/c") == b"0123456789"
-    assert store.get_range("a/b/c", 2, 3) == b"234"
-    assert store.get_range("a/b/c", 8, 5) == b"89"
-    assert store.get_range("a/b/c", 20, 5) == b""
-
-
-@pytest.mark.parametrize("data", [b"", b"x", b"second"])
-def test_second_put_of_a_key_gets_false_and_changes_nothing(store, data):
-    assert store.put_if_absent("k", data)
-    assert not store.put_if_absent("k", b"other")
-    assert not store.put_if_absent("k", data)
-    assert store.get("k") == data
 
 
 def test_replace_creates_and_overwrites_whole(store):
@@ -112,41 +92,6 @@ def test_absent_object_has_no_size_and_cannot_be_opened(store):
             store.open_native(absent)
 
 
-def test_stored_bytes_do_not_alias_the_callers_buffer(store):
-    buffer = bytearray(b"before")
-    store.put_if_absent("k", buffer)
-    buffer[:] = b"after!"
-    assert store.get("k") == b"before"
-
-
-def test_get_many_answers_in_the_order_asked_for(store):
-    for name in "abc":
-        store.put_if_absent(name, name.encode())
-    assert store.get_many(["c", "a", "b"]) == [b"c", b"a", b"b"]
-
-
-def test_absent_key_is_not_found_everywhere(store):
-    store.put_if_absent("a/b", b"1")
-    for absent in ("x", "a", "a/b/c", "a/x"):
-        with pytest.raises(NotFound) as caught:
-            store.get(absent)
-        assert caught.value.code == "object_not_found"
-        assert repr(absent) in caught.value.message
-        with pytest.raises(NotFound):
-            store.get_range(absent, 0, 1)
-        store.delete(absent)
-    with pytest.raises(NotFound):
-        store.get_many(["a/b", "x"])
-
-
-def test_deleted_object_is_gone_and_its_key_is_free(store):
-    store.put_if_absent("k", b"1")
-    store.delete("k")
-    store.delete("k")
-    assert store.list_after("") == []
-    assert store.put_if_absent("k", b"2")
-
-
 def test_list_after_is_ascending_by_key_and_strictly_after(store):
     keys = ["a/1", "a/10", "a/2", "a-b", "b/c/d", "b"[:0] + "b/c.e"]
     for key in reversed(keys):
@@ -174,45 +119,6 @@ def test_hostile_key_is_refused_by_every_call(store, key):
             call()
         assert caught.value.code == "object_key_invalid"
     assert store.list_after("") == []
-
-
-def test_negative_range_is_refused(store):
-    store.put_if_absent("k", b"123")
-    for start, length in ((-1, 2), (0, -1)):
-        with pytest.raises(InvalidInput, match="offset"):
-            store.get_range("k", start, length)
-
-
-def test_of_many_threads_that_put_one_key_exactly_one_wins(store):
-    for round_number in range(20):
-        barrier = threading.Barrier(4)
-        wins = []
-
-        def put(who, key=f"k/{round_number}", barrier=barrier, wins=wins):
-            barrier.wait()
-            if store.put_if_absent(key, who):
-                wins.append(who)
-
-        threads = [threading.Thread(target=put, args=(bytes([n]) * 9,)) for n in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(wins) == 1
-        assert store.get(f"k/{round_number}") == wins[0]
-
-
-def test_filesystem_reads_parquet_below_keys(store):
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({"n": [1, 2, 3]}), sink)
-    store.put_if_absent("data/x/part.parquet", sink.getvalue().to_pybytes())
-    filesystem = store.filesystem()
-    [info] = filesystem.get_file_info(["data/x/part.parquet"])
-    assert info.size == len(store.get("data/x/part.parquet"))
-    one = ds.dataset(["data/x/part.parquet"], filesystem=filesystem, format="parquet")
-    assert one.to_table(filter=ds.field("n") > 1)["n"].to_pylist() == [2, 3]
-    whole = ds.dataset("data", filesystem=filesystem, format="parquet")
-    assert whole.count_rows() == 3
 
 
 def test_filesystem_knows_files_folders_and_absent_paths(store):

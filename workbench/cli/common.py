@@ -22,6 +22,8 @@ from workbench.session.progress import Progress, silent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from rich.progress import Progress as Bar
+    from rich.progress import ProgressColumn
     from rich.table import Table
 
     from workbench.model.keys import Span
@@ -193,26 +195,39 @@ def progress_bar() -> Iterator[Progress]:
     if sys.stderr is None or not sys.stderr.isatty():
         yield silent
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import BarColumn, MofNCompleteColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn())
-    bar = Bar(*columns, MofNCompleteColumn(), console=Console(stderr=True), transient=True)
     tasks: dict[str, Any] = {}
+    with late_bar(BarColumn(), MofNCompleteColumn()) as (bar, shown):
+
+        def show(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                for name, task in tasks.items():
+                    bar.update(task, description=f"{name}: done", visible=False)
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done, total=total)
+            shown()
+
+        yield show
+
+
+@contextmanager
+def late_bar(*columns: ProgressColumn) -> Iterator[tuple[Bar, Callable[[], None]]]:
+    """Give a bar on stderr, and what draws it from half a second on."""
+    from rich.console import Console
+    from rich.progress import Progress as RichBar
+    from rich.progress import SpinnerColumn, TextColumn
+
+    first = (SpinnerColumn(), TextColumn("{task.description}"))
+    bar = RichBar(*first, *columns, console=Console(stderr=True), transient=True)
     started = time.perf_counter()
 
-    def show(stage: str, done: int, total: int | None) -> None:
-        if stage not in tasks:
-            for name, task in tasks.items():
-                bar.update(task, description=f"{name}: done", visible=False)
-            tasks[stage] = bar.add_task(stage, total=total)
-        bar.update(tasks[stage], completed=done, total=total)
+    def shown() -> None:
         if not bar.live.is_started and time.perf_counter() - started > PROGRESS_AFTER_SECONDS:
             bar.start()
 
     try:
-        yield show
+        yield bar, shown
     finally:
         bar.stop()
 

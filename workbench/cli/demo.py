@@ -318,5 +318,12 @@ def _print_plan(plan: Plan) -> None:
     marks = plan.bottleneck
     click.echo(
         f"plan      {plan.plan_id}: {splits_text(len(plan.actions))}; "
-        f"hottest route {marks.before:,} → {marks.after:,}, the least that as many can reach"
+        f"hottest route {marks.before:,} → {marks.after:,}, {_how_good(plan)}"
     )
+
+
+def _how_good(plan: Plan) -> str:
+    """Return how the plan's bottleneck stands to the least that as many splits reach."""
+    if plan.robust is None or not plan.robust.price:
+        return "the least that as many can reach"
+    return f"made to last: as many could reach {plan.robust.optimum:,} on the recorded load"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from workbench.cli.common import (
-    PROGRESS_AFTER_SECONDS,
     catalog_option,
     emit,
     json_option,
+    late_bar,
     print_table,
     warn,
 )
@@ -40,23 +39,14 @@ def tally_bar() -> Iterator[Callable[[str, Tally], None]]:
     if sys.stderr is None or not sys.stderr.isatty():
         yield silent_tally
         return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn
+    with late_bar() as (bar, shown):
+        task = bar.add_task("")
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"))
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = bar.add_task("")
-    started = time.perf_counter()
+        def show(stage: str, tally: Tally) -> None:
+            bar.update(task, description=f"{stage}: {tally_text(tally)}")
+            shown()
 
-    def show(stage: str, tally: Tally) -> None:
-        bar.update(task, description=f"{stage}: {tally_text(tally)}")
-        if not bar.live.is_started and time.perf_counter() - started > PROGRESS_AFTER_SECONDS:
-            bar.start()
-
-    try:
         yield show
-    finally:
-        bar.stop()
 
 
 def tally_text(tally: Tally) -> str:

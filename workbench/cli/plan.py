@@ -37,7 +37,10 @@ from workbench.planner.words import (
 )
 
 if TYPE_CHECKING:
-    from workbench.model.plan import Declined, Plan
+    from datetime import datetime
+
+    from workbench.model.plan import Declined, Objective, Plan
+    from workbench.session.cluster import ClusterView
 
 EXIT_PROPOSALS: Final = 3
 DECLINED_MAX: Final = 10
@@ -143,9 +146,8 @@ def plan(
     """
     from workbench.query.load import Source
     from workbench.report.markdown import plan_markdown
-    from workbench.session.approval import move_warning
     from workbench.session.cluster import open_cluster
-    from workbench.session.planning import is_live, quiet_since, settled_since, to_get_load
+    from workbench.session.planning import is_live
     from workbench.session.planning import plan as run
     from workbench.session.plans import plan_to_file, record_plan
     from workbench.session.wiring import open_catalog
@@ -155,22 +157,16 @@ def plan(
         cluster = _collect_first(target, catalog_url, cluster)
     catalog = open_catalog(catalog_url)
     view = open_cluster(catalog, cluster)
-    start, end = view.window(since, until)
     chosen = objective_of(objective, write_weight)
-    settled = start
+    start, end = view.window(since, until)
     if not since and evidence != "accesses":
-        settled = settled_since(view, start, end, chosen)
-    if settled > start:
-        warn(
-            f"planned on the load from {rfc3339(settled)} on: before, buckets were too coarse for "
-            "the routes as they are, or for split keys (--since takes another start)"
-        )
+        start = _settled(view, start, end, chosen)
     sources = {"auto": None, "accesses": Source.ACCESS, "windows": Source.LOAD_WINDOW}
     with progress_bar() as progress:
         progress("planning", 0, None)
         proposal = run(
             view,
-            since=settled,
+            since=start,
             until=end,
             objective=chosen,
             limits=limits_of(limits, view.snapshot, only_hot=only_hot, live=is_live(view)),
@@ -182,15 +178,7 @@ def plan(
         if out is not None:
             plan_to_file(proposal, out)
         record_plan(catalog, proposal)
-    changed = quiet_since(view, end, chosen)
-    if changed is not None:
-        warn(
-            f"no load window since the routes changed at {rfc3339(changed)} has load: planned on "
-            f"earlier load; {to_get_load(view)}"
-        )
-    moving = move_warning(proposal, [action.action_id for action in proposal.actions])
-    for warning in (*view.warnings, *([moving] if moving and is_live(view) else [])):
-        warn(warning)
+    _warn_of(proposal, view, end, chosen)
     if as_json or output_format == "json":
         click.echo(_plan_text(proposal))
     elif output_format == "md":
@@ -200,6 +188,35 @@ def plan(
     if exit_code and proposal.actions:
         ctx.exit(EXIT_PROPOSALS)
     return 0
+
+
+def _settled(view: ClusterView, start: datetime, end: datetime, objective: Objective) -> datetime:
+    """Return from when on the load can be planned on, and say so where that is not the start."""
+    from workbench.session.planning import settled_since
+
+    settled = settled_since(view, start, end, objective)
+    if settled > start:
+        warn(
+            f"planned on the load from {rfc3339(settled)} on: before, buckets were too coarse for "
+            "the routes as they are, or for split keys (--since takes another start)"
+        )
+    return settled
+
+
+def _warn_of(proposal: Plan, view: ClusterView, end: datetime, objective: Objective) -> None:
+    """Say on stderr what the plan's reader has to know of its load and of its actions."""
+    from workbench.session.approval import move_warning
+    from workbench.session.planning import is_live, quiet_since, to_get_load
+
+    changed = quiet_since(view, end, objective)
+    if changed is not None:
+        warn(
+            f"no load window since the routes changed at {rfc3339(changed)} has load: planned on "
+            f"earlier load; {to_get_load(view)}"
+        )
+    moving = move_warning(proposal, [action.action_id for action in proposal.actions])
+    for warning in (*view.warnings, *([moving] if moving and is_live(view) else [])):
+        warn(warning)
 
 
 def _check_out(out: Path | None) -> None:

@@ -298,7 +298,7 @@ def _rows(
 def _write(rows: SqlRows, output: Output) -> None:
     """Write the rows where and how they are wanted."""
     from workbench.cli.sql_output import Sink, csv_lines, json_lines, write_arrow, write_parquet
-    from workbench.session.querying import replacing
+    from workbench.session.files import replacing
 
     bound = Bound(rows.batches, output.rows_max)
     if output.out is not None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import gc
 import time
 import weakref
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
@@ -160,7 +161,7 @@ class RocksEngine:
         )
 
 
-class _Scan:
+class _Scan(ABC):
     """Pages of one range at one moment; lets go of RocksDB at its end, or by `close`."""
 
     def __init__(
@@ -220,13 +221,13 @@ class _Scan:
         self._bare = None
         self._snapshot = None
 
+    @abstractmethod
     def _open(self) -> Any:  # noqa: ANN401
         """Return rocksdict's iterator at the range's first row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _page(self) -> tuple[Sequence[tuple[bytes, bytes]], bool]:
         """Return the next rows, none only at the end, and whether this is the end."""
-        raise NotImplementedError
 
 
 class _Forward(_Scan):

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 from workbench.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 TOTAL_MAX: Final = 2**62
 
@@ -101,39 +101,76 @@ def segments_of(
     return Segments(prefix, tuple(bounds), fixed)
 
 
-def stops(segments: Segments, index: int, limit: int) -> list[int] | None:
+def stops(segments: Segments, index: int, limit: int, *, lone: bool = False) -> list[int] | None:
     """Probe one segment: cut as late as `limit` allows.
+
+    Args:
+        segments: Of all routes.
+        index: The segment.
+        limit: What no piece may be heavier than.
+        lone: An atom that is heavier by itself may stand alone.
 
     Returns:
         The atoms before which a cut is forced, ascending; None where one atom alone is heavier
-        than `limit`.
+        than `limit`, and may not be.
     """
     prefix = segments.prefix
     at, high = segments.bounds[index], segments.bounds[index + 1]
     forced: list[int] = []
     while True:
         reach = bisect_right(prefix, prefix[at] + limit, at, high + 1) - 1
+        if reach == at:
+            if not lone:
+                return None
+            reach += 1
         if reach >= high:
             return forced
-        if reach == at:
-            return None
         forced.append(reach)
         at = reach
 
 
 def cuts_needed(segments: Segments, limit: int, budget: int) -> int | None:
     """Return how many cuts bring every route to `limit` or below; None where > `budget`."""
+
+    def forced(index: int) -> list[int] | None:
+        return None if index in segments.fixed else stops(segments, index, limit)
+
+    return count_cuts(segments, limit, budget, forced)
+
+
+def count_cuts(
+    segments: Segments, limit: int, budget: int, forced: Callable[[int], list[int] | None]
+) -> int | None:
+    """Return how many cuts the segments heavier than `limit` need; None where > `budget`.
+
+    Args:
+        segments: Of all routes.
+        limit: What no route may be heavier than.
+        budget: The most cuts.
+        forced: The fewest cuts of one segment, None where none do.
+    """
     needed = 0
     for index in segments.heaviest_first:
         if segments.loads[index] <= limit:
             break
-        forced = None if index in segments.fixed else stops(segments, index, limit)
-        if forced is None:
+        found = forced(index)
+        if found is None:
             return None
-        needed += len(forced)
+        needed += len(found)
         if needed > budget:
             return None
     return needed
+
+
+def least_fitting(low: int, high: int, fits: Callable[[int], bool]) -> int:
+    """Return the least number in [low, high] that fits; what is above one that fits, fits."""
+    while low < high:
+        middle = (low + high) // 2
+        if fits(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def floor_of(segments: Segments, splits: int) -> int:
@@ -149,15 +186,9 @@ def floor_of(segments: Segments, splits: int) -> int:
 
 def optimum(segments: Segments, splits: int) -> int:
     """Return the least bottleneck that at most `splits` cuts reach."""
-    low, high = floor_of(segments, splits), max(segments.loads)
-    low = min(low, high)
-    while low < high:
-        middle = (low + high) // 2
-        if cuts_needed(segments, middle, splits) is None:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+    high = max(segments.loads)
+    low = min(floor_of(segments, splits), high)
+    return least_fitting(low, high, lambda limit: cuts_needed(segments, limit, splits) is not None)
 
 
 def cuts(segments: Segments, limit: int) -> list[int]:
@@ -215,12 +246,9 @@ def _first_at_least(prefix: Sequence[int], value: int, low: int, high: int) -> i
 
 def divisible_bound(loads: Sequence[int], splits: int) -> int:
     """Return the least bottleneck if every atom could be cut anywhere, boundaries kept."""
-    low, high = 0, max(loads)
-    while low < high:
-        middle = (low + high) // 2
-        needed = sum(-(-load // middle) - 1 for load in loads if load) if middle else splits + 1
-        if needed > splits:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+
+    def fits(limit: int) -> bool:
+        needed = sum(-(-load // limit) - 1 for load in loads if load) if limit else splits + 1
+        return needed <= splits
+
+    return least_fitting(0, max(loads), fits)

@@ -18,13 +18,20 @@ Weights and recorded loads may differ: `robust` limits shrunk loads, `least` is 
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from workbench.planner.partition import Segments, even_cuts, floor_of, stops
+from workbench.planner.partition import (
+    Segments,
+    count_cuts,
+    even_cuts,
+    floor_of,
+    least_fitting,
+    stops,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,17 +66,7 @@ class Rules:
 
 def fewest(rules: Rules, limit: int, budget: int) -> int | None:
     """Return how many cuts bring every route to `limit`; None where > `budget`, or none do."""
-    needed = 0
-    for index in rules.segments.heaviest_first:
-        if rules.segments.loads[index] <= limit:
-            break
-        forced = _forced(rules, index, limit)
-        if forced is None:
-            return None
-        needed += len(forced)
-        if needed > budget:
-            return None
-    return needed
+    return count_cuts(rules.segments, limit, budget, lambda index: _forced(rules, index, limit))
 
 
 def least_limit(rules: Rules, splits: int) -> int:
@@ -77,13 +74,7 @@ def least_limit(rules: Rules, splits: int) -> int:
     segments = rules.segments
     high = max(segments.loads)
     low = 0 if rules.lone else min(floor_of(segments, splits), high)
-    while low < high:
-        middle = (low + high) // 2
-        if fewest(rules, middle, splits) is None:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+    return least_fitting(low, high, lambda limit: fewest(rules, limit, splits) is not None)
 
 
 def places(rules: Rules, limit: int) -> list[int]:
@@ -112,16 +103,7 @@ def _forced(rules: Rules, index: int, limit: int) -> list[int] | None:
         return [] if rules.lone else None
     if rules.least:
         return _by_table(rules, low, high, limit)
-    if not rules.lone:
-        return stops(segments, index, limit)
-    prefix, at = segments.prefix, low
-    forced: list[int] = []
-    while True:
-        reach = max(bisect_right(prefix, prefix[at] + limit, at, high + 1) - 1, at + 1)
-        if reach >= high:
-            return forced
-        forced.append(reach)
-        at = reach
+    return stops(segments, index, limit, lone=rules.lone)
 
 
 def _by_table(rules: Rules, low: int, high: int, limit: int) -> list[int] | None:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from workbench.errors import InvalidInput
+from workbench.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,9 +82,24 @@ class ObjectStore(Protocol):
         ...
 
 
+def is_object_key(text: str) -> bool:
+    """Tell whether `text` can be a key: nothing that leaves the root or surprises a store."""
+    parts = text.split("/")
+    return _KEY.fullmatch(text) is not None and not any(part in {"", ".", ".."} for part in parts)
+
+
+def object_absent(key: str, url: str) -> NotFound:
+    """Return the error for a key under which the store at `url` has nothing."""
+    return NotFound(
+        f"no object {key!r} in {url}",
+        code="object_not_found",
+        hint="it was never written, or was deleted",
+    )
+
+
 def check_object_key(key: str) -> str:
-    """Return `key`, or raise InvalidInput where it could leave the root or surprise a store."""
-    if not _KEY.fullmatch(key) or any(part in {"", ".", ".."} for part in key.split("/")):
+    """Return `key`, or raise InvalidInput where it is none."""
+    if not is_object_key(key):
         raise InvalidInput(
             f"{key[:64]!r} is not an object key",
             code="object_key_invalid",

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidArgument, InvalidInput, NotFound, Storage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def read_file(path: Path, *, bytes_max: int) -> bytes:
@@ -32,19 +37,35 @@ def write_file(path: Path, content: bytes) -> None:
     """Write a file so that readers see the old content or the new, never a part.
 
     A symbolic link is followed; what is there and is no regular file is refused.
+
+    Raises:
+        InvalidArgument: `output_not_a_file`.
+        Storage: `file_write_failed`.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a file to write that takes the place of `path` at the end, whole or not at all.
+
+    Raises:
+        InvalidArgument: `output_not_a_file`.
+        Storage: `file_write_failed`.
     """
     path = path.resolve()
     if path.exists() and not path.is_file():
         raise InvalidArgument(
             f"{path} is there and is no regular file",
             code="output_not_a_file",
-            hint="name a file; `--json` and `--format` write to stdout",
+            hint="name a file; what has no file named goes to stdout",
         )
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
+            yield Path(name)
             umask = os.umask(0)
             os.umask(umask)
             Path(name).chmod(0o666 & ~umask)

@@ -10,16 +10,13 @@ may hold any number of datasets.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import pyarrow as pa
 
-from workbench.errors import Corruption, InvalidArgument, Storage
+from workbench.errors import Corruption, InvalidArgument
 from workbench.model.tables import TIME
 from workbench.model.times import parse_time
 from workbench.query import frames
@@ -263,41 +260,6 @@ def datasets_table(catalog: Readable) -> pa.Table:
         "dataset_id": [str(manifest.dataset_id) for manifest in manifests],
     }
     return pa.table(columns, schema=DATASETS)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a file to write that takes the place of `path` at the end, whole or not at all.
-
-    Raises:
-        InvalidArgument: `output_not_a_file`.
-        Storage: `file_write_failed`.
-    """
-    path = path.resolve()
-    if path.exists() and not path.is_file():
-        raise InvalidArgument(
-            f"{path} is there and is no regular file",
-            code="output_not_a_file",
-            hint="name a file; without --out rows go to stdout",
-        )
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
-            yield Path(name)
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(name).chmod(0o666 & ~umask)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise Storage(
-            f"cannot write {path}: {error.strerror or error}",
-            code="file_write_failed",
-            hint="check the folder, its permissions and the space left",
-        ) from error
 
 
 def _check_given(query: NamedQuery, values: Mapping[str, Any], tables: set[str]) -> None:

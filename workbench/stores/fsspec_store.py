@@ -29,14 +29,12 @@ import fsspec.core
 
 from workbench.errors import (
     InvalidArgument,
-    InvalidInput,
-    NotFound,
     OutcomeUnknown,
     Storage,
     Unavailable,
     WorkbenchError,
 )
-from workbench.ports.object_store import ObjectEntry, check_object_key
+from workbench.ports.object_store import ObjectEntry, check_object_key, is_object_key, object_absent
 from workbench.stores.place import parse_place
 from workbench.stores.readonly import check_range, readonly_filesystem
 from workbench.stores.spool import open_spooled
@@ -201,7 +199,7 @@ class FsspecStore:
 
     def _found(self, prefix: str, after: str) -> list[tuple[str, dict[str, Any]]]:
         folder = prefix.rpartition("/")[0]
-        if folder and not _is_key(folder):
+        if folder and not is_object_key(folder):
             return []
         client = self._client()
         top = f"{client.root}/{folder}".rstrip("/")
@@ -215,7 +213,7 @@ class FsspecStore:
         return sorted(
             (key, info)
             for key, info in keys.items()
-            if key.startswith(prefix) and key > after and _is_key(key)
+            if key.startswith(prefix) and key > after and is_object_key(key)
         )
 
     def _time(self, key: str, info: dict[str, Any]) -> datetime:
@@ -274,11 +272,7 @@ class FsspecStore:
         self, error: Exception, verb: str, key: str, *, wrote: bool = False
     ) -> WorkbenchError:
         if isinstance(error, FileNotFoundError) and not wrote:
-            return NotFound(
-                f"no object {key!r} in {self.url}",
-                code="object_not_found",
-                hint="it was never written, or was deleted",
-            )
+            return object_absent(key, self.url)
         what = f"cannot {verb} {key!r} in {self.url}: {str(error) or type(error).__name__}"
         if isinstance(error, PermissionError) or {401, 403} & _statuses(error):
             hint = f"check the credentials that fsspec uses for {self._protocol}"
@@ -317,11 +311,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             return
         yield cause
         cause = cause.__cause__
-
-
-def _is_key(text: str) -> bool:
-    try:
-        check_object_key(text)
-    except InvalidInput:
-        return False
-    return True

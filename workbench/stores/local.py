@@ -35,8 +35,8 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow.fs
 
-from workbench.errors import InvalidArgument, InvalidInput, NotFound, OutcomeUnknown, Storage
-from workbench.ports.object_store import ObjectEntry, check_object_key
+from workbench.errors import InvalidArgument, NotFound, OutcomeUnknown, Storage
+from workbench.ports.object_store import ObjectEntry, check_object_key, is_object_key, object_absent
 from workbench.stores.readonly import check_range, readonly_filesystem
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class LocalStore:
         What cannot be a key (temporary files among it) is not shown.
         """
         folder = prefix.rpartition("/")[0]
-        if folder and not _is_key(folder):
+        if folder and not is_object_key(folder):
             return []
         with self._errors("list", prefix):
             top = os.path.join(self._root, folder)  # noqa: PTH118
@@ -249,7 +249,7 @@ class LocalStore:
         with entries:
             for entry in entries:
                 key = f"{prefix}{entry.name}"
-                if not _is_key(key):
+                if not is_object_key(key):
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     yield from self._walk(entry.path, f"{key}/")
@@ -295,11 +295,7 @@ class LocalStore:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             if not absent or not key:
                 self._fail(error, verb, key)
-            raise NotFound(
-                f"no object {key!r} in {self.url}",
-                code="object_not_found",
-                hint="it was never written, or was deleted",
-            ) from error
+            raise object_absent(key, self.url) from error
         except OSError as error:
             self._fail(error, verb, key)
 
@@ -308,14 +304,6 @@ class LocalStore:
         what = f"{key!r} in {self.url}" if key else repr(self._root)
         reason = error.strerror or str(error)
         raise Storage(f"cannot {verb} {what}: {reason}", code=code, hint=hint) from error
-
-
-def _is_key(text: str) -> bool:
-    try:
-        check_object_key(text)
-    except InvalidInput:
-        return False
-    return True
 
 
 def _sync_folder(folder: str) -> None:

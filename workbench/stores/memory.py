@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.fs
 
-from workbench.errors import NotFound
-from workbench.ports.object_store import ObjectEntry, check_object_key
+from workbench.ports.object_store import ObjectEntry, check_object_key, object_absent
 from workbench.stores.readonly import check_range, readonly_filesystem
 
 if TYPE_CHECKING:
@@ -49,11 +48,7 @@ class MemoryStore:
         """Return the whole object; NotFound where absent."""
         data = self._objects.get(check_object_key(key))
         if data is None:
-            raise NotFound(
-                f"no object {key!r} in {self.url}",
-                code="object_not_found",
-                hint="it was never written, or was deleted",
-            )
+            raise object_absent(key, self.url)
         return data
 
     def get_many(self, keys: Sequence[str]) -> list[bytes]:

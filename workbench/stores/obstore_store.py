@@ -24,14 +24,13 @@ from fsspec.asyn import get_loop, sync
 
 from workbench.errors import (
     InvalidArgument,
-    InvalidInput,
     NotFound,
     OutcomeUnknown,
     Storage,
     Unavailable,
     WorkbenchError,
 )
-from workbench.ports.object_store import ObjectEntry, check_object_key
+from workbench.ports.object_store import ObjectEntry, check_object_key, is_object_key, object_absent
 from workbench.stores.place import parse_place
 from workbench.stores.readonly import check_range, readonly_filesystem
 from workbench.stores.s3_options import (
@@ -179,7 +178,7 @@ class ObstoreStore:
     def list_entries(self, prefix: str, after: str = "") -> list[ObjectEntry]:
         """Return what `list_after` names, each with its size and time of last change."""
         folder = prefix.rpartition("/")[0]
-        if folder and not _is_key(folder):
+        if folder and not is_object_key(folder):
             return []
         entries = []
         try:
@@ -190,7 +189,7 @@ class ObstoreStore:
             for page in pages:
                 for item in page:
                     key = item["path"]
-                    if key.startswith(prefix) and key > after and _is_key(key):
+                    if key.startswith(prefix) and key > after and is_object_key(key):
                         modified = item["last_modified"].astimezone(UTC)
                         entries.append(ObjectEntry(key, item["size"], modified))
         except Exception as error:
@@ -266,11 +265,7 @@ class ObstoreStore:
         return None
 
     def _absent(self, key: str) -> NotFound:
-        return NotFound(
-            f"no object {key!r} in {self.url}",
-            code="object_not_found",
-            hint="it was never written, or was deleted",
-        )
+        return object_absent(key, self.url)
 
     def _unavailable(self, error: Exception, verb: str, key: str) -> WorkbenchError:
         said = (str(error) or type(error).__name__).splitlines()[0]
@@ -319,11 +314,3 @@ def _make(place: Place, options: dict[str, Any]) -> Any:  # noqa: ANN401  # one 
             code="store_configuration",
             hint="check the AWS_…, GOOGLE_… or AZURE_… variables",
         ) from error
-
-
-def _is_key(text: str) -> bool:
-    try:
-        check_object_key(text)
-    except InvalidInput:
-        return False
-    return True

@@ -39,8 +39,8 @@ import pyarrow.fs
 import s3fs
 from fsspec.asyn import sync
 
-from workbench.errors import InvalidArgument, InvalidInput, NotFound
-from workbench.ports.object_store import ObjectEntry, check_object_key
+from workbench.errors import InvalidArgument
+from workbench.ports.object_store import ObjectEntry, check_object_key, is_object_key, object_absent
 from workbench.stores.place import parse_place
 from workbench.stores.readonly import check_range, readonly_filesystem
 from workbench.stores.s3_errors import Failed, Kind, as_error, failed
@@ -156,7 +156,7 @@ class S3Store:
     def list_entries(self, prefix: str, after: str = "") -> list[ObjectEntry]:
         """Return what `list_after` names, each with its size and time of last change."""
         folder = prefix.rpartition("/")[0]
-        if folder and not _is_key(folder):
+        if folder and not is_object_key(folder):
             return []
         return self._run("list", prefix, lambda client: self._pages(client, prefix, after))
 
@@ -275,7 +275,7 @@ class S3Store:
             page = await self._ask(client, _READ, "list_objects_v2", **arguments)
             for item in page.get("Contents", ()):
                 key = item["Key"][len(root) :]
-                if item["Key"].startswith(root + prefix) and key > after and _is_key(key):
+                if item["Key"].startswith(root + prefix) and key > after and is_object_key(key):
                     modified = item["LastModified"].astimezone(UTC)
                     entries[key] = ObjectEntry(key, int(item["Size"]), modified)
             token = page.get("NextContinuationToken")
@@ -400,11 +400,7 @@ class S3Store:
 
     def _require(self, key: str) -> None:
         if self.size_of(key) is None:
-            raise NotFound(
-                f"no object {key!r} in {self.url}",
-                code="object_not_found",
-                hint="it was never written, or was deleted",
-            )
+            raise object_absent(key, self.url)
 
 
 async def _connect(client: _Client) -> None:
@@ -466,11 +462,3 @@ def _bad_options(error: Exception) -> InvalidArgument:
         hint="AWS_ENDPOINT_URL is http://host:port or https://host; check the AWS_… and "
         "FSSPEC_S3_… variables and ~/.aws/config",
     )
-
-
-def _is_key(text: str) -> bool:
-    try:
-        check_object_key(text)
-    except InvalidInput:
-        return False
-    return True
