@@ -35,6 +35,11 @@ PLANTED = [
     ("workbench/node/rogue.py", "import workbench.query.load", "Imports point down"),
     ("workbench/sim/rogue.py", "import workbench.node.runtime", "Imports point down"),
     ("workbench/host/rogue.py", "import workbench.node.runtime", "Imports point down"),
+    ("workbench/client/rogue.py", "import time", "The core does no I/O"),
+    ("workbench/client/rogue.py", "import workbench.node.client", "Imports point down"),
+    ("workbench/session/rogue.py", "import workbench.widgets", "Imports point down"),
+    ("workbench/widgets/rogue.py", "import workbench.cli.main", "Imports point down"),
+    ("workbench/widgets/rogue.py", "import workbench.api", "Imports point down"),
     ("workbench/cli/rogue.py", "import workbench_connectors", "Only the session composes"),
     (
         "connectors/workbench_connectors/rogue.py",
