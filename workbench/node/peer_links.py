@@ -1,0 +1,228 @@
+"""The streams between the nodes of one cluster: one to each peer, one from each.
+
+    Finished.messages ──send──▶ queue of the peer ──frames──▶ stream ──▶ its `receive`
+
+Rules:
+- A stream begins with hello: cluster, sender, receiver. A peer of another cluster, or one that
+  takes this node for another, is refused, and told so in the log once.
+- Messages may be lost: Raft sends again what matters. A queue that is full, and a stream that
+  ends, lose what they hold, and `unreachable` is called, so that no leader waits in vain.
+- A peer that does not answer is tried again after RETRY_S, doubled up to RETRY_S_MAX.
+- Frames that cannot be messages end the stream, not the node.
+
+Not here: what messages mean, and how a client's call reaches its leader (`forwarding`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import grpc
+import grpc.aio
+
+from workbench.errors import InvalidInput, WorkbenchError
+from workbench.node import wire
+from workbench.node.errors import message_of, status_of, trailers_of
+from workbench.node.peer_codec import decode_frame, decode_hello, encode_frames, encode_hello
+from workbench.node.proto import peers_v1_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+
+    from workbench.model.node import Member
+    from workbench.node.events import Events
+    from workbench.ports.peers import GroupMessage
+
+QUEUE_BYTES_MAX: Final = 32 * 2**20
+RETRY_S: Final = 0.05
+RETRY_S_MAX: Final = 1.0
+STREAM: Final = "/workbench.peers.v1.Peers/Stream"
+
+
+@dataclass(slots=True)
+class _Link:
+    """The way to one peer.
+
+    Attributes:
+        member: Who it is.
+        frames: What waits to be written.
+        waiting_bytes: Of `frames`.
+        filled: Set while there are any.
+        connected: Whether the peer has accepted this node's hello.
+        complained: Why the last stream ended, where that was told.
+    """
+
+    member: Member
+    frames: list[bytes] = field(default_factory=list)
+    waiting_bytes: int = 0
+    filled: asyncio.Event = field(default_factory=asyncio.Event)
+    connected: bool = False
+    complained: str = ""
+
+    def take(self) -> list[bytes]:
+        """Return what waits, and forget it."""
+        frames, self.frames, self.waiting_bytes = self.frames, [], 0
+        self.filled.clear()
+        return frames
+
+
+class PeerLinks:
+    """All links of one node; made and used in one event loop.
+
+    Args:
+        cluster_id: Of the cluster.
+        node: This node.
+        members: All nodes, this one included.
+        receive: Takes the messages that come in.
+        unreachable: Is told of a node to which messages were lost.
+        events: The node's log.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it joins, named
+        self,
+        cluster_id: str,
+        node: int,
+        members: Sequence[Member],
+        *,
+        receive: Callable[[Iterable[GroupMessage]], None],
+        unreachable: Callable[[int], None],
+        events: Events,
+    ) -> None:
+        self._cluster_id = cluster_id
+        self._node = node
+        self._receive = receive
+        self._unreachable = unreachable
+        self._events = events
+        self._links = {each.node: _Link(each) for each in members if each.node != node}
+
+    def send(self, messages: Mapping[int, Sequence[GroupMessage]]) -> None:
+        """Queue messages by receiver; those to nodes that are not members are dropped."""
+        for node, those in messages.items():
+            link = self._links.get(node)
+            if link is None:
+                continue
+            for frame in encode_frames(those):
+                if link.waiting_bytes + len(frame) > QUEUE_BYTES_MAX:
+                    link.take()
+                    self._unreachable(node)
+                    break
+                link.frames.append(frame)
+                link.waiting_bytes += len(frame)
+                link.filled.set()
+
+    def connected(self) -> tuple[int, ...]:
+        """Return the nodes to which a stream is open, ascending."""
+        return tuple(sorted(node for node, link in self._links.items() if link.connected))
+
+    async def run(self) -> None:
+        """Keep a stream to every peer, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for link in self._links.values():
+                group.create_task(self._keep(link))
+
+    def handler(self) -> grpc.RpcMethodHandler:
+        """Return the gRPC handler of streams that come in."""
+        return grpc.stream_unary_rpc_method_handler(self._serve)
+
+    async def _keep(self, link: _Link) -> None:
+        pause = RETRY_S
+        while True:
+            try:
+                async with grpc.aio.insecure_channel(
+                    link.member.address, options=wire.CHANNEL_OPTIONS
+                ) as channel:
+                    await self._pump(link, channel)
+            except grpc.aio.AioRpcError as error:
+                if link.connected:
+                    pause = RETRY_S
+                self._complain(link, error)
+            link.connected = False
+            link.take()
+            self._unreachable(link.member.node)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, RETRY_S_MAX)
+
+    async def _pump(self, link: _Link, channel: grpc.aio.Channel) -> None:
+        """Write what comes; returns or raises when the stream ends."""
+        await channel.channel_ready()
+        call = channel.stream_unary(STREAM)()
+        ended = asyncio.ensure_future(call.code())
+        try:
+            # A stream that has ended takes no frame; why it did, `await call` raises.
+            with contextlib.suppress(asyncio.InvalidStateError):
+                await self._write(link, call, ended)
+            await call
+        finally:
+            ended.cancel()
+            call.cancel()
+
+    async def _write(
+        self,
+        link: _Link,
+        call: grpc.aio.StreamUnaryCall,
+        ended: asyncio.Future[grpc.StatusCode],
+    ) -> None:
+        """Say hello, then write what comes until the stream has ended."""
+        await call.write(encode_hello(self._cluster_id, self._node, link.member.node))
+        # Sent once the peer has accepted the hello; one that refuses it sends nothing before.
+        greeting = await call.initial_metadata()
+        if wire.metadata_value(greeting, wire.CLUSTER_KEY) is not None:
+            link.connected, link.complained = True, ""
+        while not ended.done():
+            filled = asyncio.ensure_future(link.filled.wait())
+            await asyncio.wait({ended, filled}, return_when=asyncio.FIRST_COMPLETED)
+            filled.cancel()
+            for frame in link.take():
+                await call.write(frame)
+
+    def _complain(self, link: _Link, error: grpc.aio.AioRpcError) -> None:
+        """Tell why a stream ended, once for each reason."""
+        code = wire.metadata_value(error.trailing_metadata() or (), wire.CODE_KEY)
+        reason = str(code or error.code().name.lower())
+        if reason != link.complained:
+            link.complained = reason
+            self._events.tell(
+                "peer_unreachable",
+                peer=link.member.node,
+                address=link.member.address,
+                code=reason,
+                error=error.details() or "",
+            )
+
+    async def _serve(
+        self, frames: AsyncIterator[bytes], context: grpc.aio.ServicerContext
+    ) -> bytes:
+        sender = 0
+        try:
+            async for data in frames:
+                if sender:
+                    self._receive(decode_frame(data, sender, self._node))
+                else:
+                    sender = self._greet(data)
+                    await context.send_initial_metadata(((wire.CLUSTER_KEY, self._cluster_id),))
+        except WorkbenchError as error:
+            self._events.tell("peer_refused", peer=sender, code=error.code, error=error.message)
+            await context.abort(status_of(error), message_of(error), trailers_of(error))
+        return peers_v1_pb2.Closed().SerializeToString()
+
+    def _greet(self, data: bytes) -> int:
+        """Return who speaks on a stream that begins so."""
+        cluster_id, sender, receiver = decode_hello(data)
+        if cluster_id != self._cluster_id:
+            raise _stranger(f"it is of cluster {cluster_id[:64]!r}, this is {self._cluster_id}")
+        if receiver != self._node:
+            raise _stranger(f"it takes this node for node {receiver}, this is node {self._node}")
+        if sender not in self._links:
+            raise _stranger(f"it says that it is node {sender}, which is no member")
+        return sender
+
+
+def _stranger(what: str) -> InvalidInput:
+    return InvalidInput(
+        f"a peer is refused: {what}",
+        code="peer_foreign",
+        hint="give all nodes of a cluster the same cluster_id and members",
+    )
