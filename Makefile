@@ -6,7 +6,7 @@ WORKBENCH := $(BIN)/workbench
 TRACE_ARGS := $(if $(TRACE),--trace $(TRACE),)
 
 .DEFAULT_GOAL := help
-.PHONY: help python-is-new-enough install install-runtime install-bench demo test test-slow sim soak check format proto bench lock screenshots clean
+.PHONY: help python-is-new-enough install install-runtime install-bench demo test test-slow sim soak check format proto bench lock docs screenshots clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -68,8 +68,11 @@ lock: ## Compile the lock files anew (needs `uv` on PATH)
 	  pyproject.toml requirements/build.in --extra dev --extra bench -c requirements/dev.lock \
 	  -o requirements/bench.lock
 
+docs: install ## Build the documentation into site/
+	$(BIN)/python -m mkdocs build --strict
+
 screenshots: install ## Take the README's pictures from the real thing (needs Chromium)
 	$(BIN)/python tools/screenshots.py
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .workbench report.html .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .workbench site report.html .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
