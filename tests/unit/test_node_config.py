@@ -17,6 +17,7 @@ from workbench.model.routes import RouteDescriptor, RouteState, seed_routes
 from workbench.node.config import (
     NodeConfig,
     check_address,
+    check_config,
     config_text,
     read_config,
     write_config,
@@ -93,10 +94,21 @@ def test_defaults_and_a_folder_beside_the_file(tmp_path: Path) -> None:
     assert found.dir == tmp_path / "data"
     assert [route.span.start for route in found.routes] == [b"", b"\x80"]
     assert found.groups == (1, 3)
-    owner = found.owner_of(2)
-    assert owner is not None
-    assert owner.node == 2
-    assert found.owner_of(9) is None
+    assert found.voters_of(2) == {2}
+    assert found.voters_of(9) == frozenset()
+
+
+def test_a_group_is_founded_by_all_nodes_that_list_it(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(TEXT.replace("groups = [2]", "groups = [1, 2]"))
+    assert read_config(path).voters_of(1) == {1, 2}
+
+
+def test_a_group_has_at_most_seven_voters(tmp_path: Path) -> None:
+    found = config(tmp_path)
+    members = tuple(Member(node, f"127.0.0.1:{7100 + node}", (1, 2, 3)) for node in range(1, 9))
+    with pytest.raises(InvalidInput, match="group 1 has 8 voters, more than 7"):
+        check_config(replace(found, node=1, listen="127.0.0.1:7101", members=members), "it")
 
 
 @given(name=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1))
@@ -133,10 +145,9 @@ def test_the_documented_example_is_read(tmp_path: Path) -> None:
         ("node = 1\ndir", "node = 3\ndir", "node = 3 is not among the members [1, 2]"),
         ("groups = [2]", 'groups = ["2"]', "members[2].groups = ['2']"),
         ("groups = [2]", "groups = 2", "members[2].groups = 2 is not a list"),
-        ("groups = [2]", "groups = [2, 3]", "group 3 has 2 voters"),
         ("groups = [1, 3]", "groups = [3]", "no node has group 1"),
         ("groups = [2]", "groups = [0, 2]", "group 0"),
-        ("groups = [2]", "groups = [2, 2]", "group 2 has 2 voters"),
+        ("groups = [2]", "groups = [2, 2]", "node 2 lists group 2 twice"),
         ("group = 3", "group = 7", "route 2 is on group 7, which no node has"),
         ("group = 1\n", "group = 3\n", "catalog lives in group 1"),
         ('start = ""', 'start = "40"', "catalog lives in group 1"),

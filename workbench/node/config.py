@@ -5,10 +5,10 @@
     dir = "/data/node-1"               address = "127.0.0.1:7101"     start = ""
     listen = "127.0.0.1:7101"          groups = [1, 3]                group = 1
 
-Rules: loopback only, as there is no mutual TLS yet; each group has exactly one voter; group 1,
-the catalog group, exists and owns what lies under the reserved prefix; routes keep the rules of
-a catalog version. An unknown key is refused with the name that was probably meant. All fields in
-docs/formats/node_config.md.
+Rules: loopback only, as there is no mutual TLS yet; the nodes that list a group found it as its
+voters, 1 to 7 of them; group 1, the catalog group, exists and owns what lies under the reserved
+prefix; routes keep the rules of a catalog version. An unknown key is refused with the name that
+was probably meant. All fields in docs/formats/node_config.md.
 
 Not here: whether the addresses are free and whose the directory is.
 """
@@ -32,7 +32,7 @@ from workbench.model.routes import RouteDescriptor, RouteState, check_routes
 from workbench.routing.rules import CATALOG_GROUP, check_catalog_group
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
 WINDOW_MS: Final = 60_000
@@ -41,6 +41,7 @@ WINDOW_MS_MAX: Final = 86_400_000
 BUCKETS: Final = 16
 BUCKETS_MAX: Final = 1024
 ROUTES_MAX: Final = 100_000
+VOTERS_MAX: Final = 7
 ID_MAX: Final = 2**63 - 1
 CONFIG_BYTES_MAX: Final = 64 * 2**20
 
@@ -98,9 +99,9 @@ class NodeConfig:
         """The groups of which this node keeps a replica, ascending."""
         return tuple(sorted(g for m in self.members if m.node == self.node for g in m.groups))
 
-    def owner_of(self, group: int) -> Member | None:
-        """Return the member that keeps a group, None where there is no such group."""
-        return next((member for member in self.members if group in member.groups), None)
+    def voters_of(self, group: int) -> frozenset[int]:
+        """Return the nodes that found a group; empty where there is no such group."""
+        return frozenset(member.node for member in self.members if group in member.groups)
 
 
 def read_config(path: Path) -> NodeConfig:
@@ -249,16 +250,22 @@ def _check_numbers(config: NodeConfig, source: str) -> None:
 
 
 def _check_groups(config: NodeConfig, source: str) -> None:
-    """Check that each group has one voter, and that the routes lie on groups that exist."""
+    """Check that groups have voters, not too many, and that routes lie on groups that exist."""
+    for member in config.members:
+        if (twice := Counter(member.groups).most_common(1)) and twice[0][1] > 1:
+            _refuse(source, f"members: node {member.node} lists group {twice[0][0]} twice")
     voters = Counter(group for member in config.members for group in member.groups)
     for group, count in sorted(voters.items()):
         if not 1 <= group <= ID_MAX:
             _refuse(source, f"members: group {group} is no number from 1")
-        if count > 1:
-            what = f"members: group {group} has {count} voters; one is all that is there yet"
-            _refuse(source, what)
+        if count > VOTERS_MAX:
+            _refuse(source, f"members: group {group} has {count} voters, more than {VOTERS_MAX}")
     if CATALOG_GROUP not in voters:
         _refuse(source, f"members: no node has group {CATALOG_GROUP}, the catalog group")
+    _check_routes(config, source, voters.keys())
+
+
+def _check_routes(config: NodeConfig, source: str, groups: Collection[int]) -> None:
     try:
         routes = check_routes(config.routes)
     except WorkbenchError as error:
@@ -266,7 +273,7 @@ def _check_groups(config: NodeConfig, source: str) -> None:
     if routes != config.routes:
         _refuse(source, "routes: they are not ascending by start")
     for route in routes:
-        if route.group not in voters:
+        if route.group not in groups:
             what = f"routes: route {route.route_id} is on group {route.group}, which no node has"
             _refuse(source, what)
     try:
