@@ -6,32 +6,70 @@ import re
 from pathlib import Path
 
 from workbench.node.log import SegmentLog
-from workbench.ports.consensus import HardState, LogEntry
+from workbench.ports.consensus import (
+    Configuration,
+    EntryKind,
+    HardState,
+    LogEntry,
+    SnapshotMeta,
+)
 from workbench.ports.storage import GroupLog, GroupWrite
+from workbench.raft.membership import encode_configuration
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/formats/log.md"
 TURN = GroupWrite(1, HardState(2, 1, 0), (LogEntry(1, 2, b"hi"),))
+MEMBERS = Configuration(frozenset({1, 2}), frozenset({3}))
+CHANGE = LogEntry(2, 2, encode_configuration(MEMBERS), EntryKind.CONFIGURATION)
+TURNS = (
+    GroupWrite(1, HardState(2, 1, 0), (*TURN.entries, CHANGE)),
+    GroupWrite(7, HardState(5, 0, 0), (), SnapshotMeta(9, 4, MEMBERS)),
+)
 
 
-def documented() -> bytes:
-    example = DOCUMENT.read_text().split("## Example")[1]
+def documented(heading: str = "## Example") -> bytes:
+    example = DOCUMENT.read_text().split(heading)[1]
     block = re.findall(r"```\n(.*?)```", example, re.DOTALL)[0]
     return bytes.fromhex(block)
 
 
+def written(folder: Path, data: bytes) -> SegmentLog:
+    folder.mkdir()
+    (folder / "0000000001.log").write_bytes(data)
+    return SegmentLog(folder)
+
+
 def test_the_example_is_what_is_written(tmp_path: Path) -> None:
     log = SegmentLog(tmp_path / "log", mark=b"testmark")
-    log.append([TURN])
+    log.append(TURNS)
     log.close()
     assert (tmp_path / "log/0000000001.log").read_bytes().hex() == documented().hex()
 
 
 def test_the_example_is_read(tmp_path: Path) -> None:
-    (tmp_path / "log").mkdir()
-    (tmp_path / "log/0000000001.log").write_bytes(documented())
-    log = SegmentLog(tmp_path / "log")
+    log = written(tmp_path / "log", documented())
+    assert log.groups() == {
+        1: GroupLog(HardState(2, 1, 0), 1, 2, 2, TURNS[0].entries),
+        7: GroupLog(HardState(5, 0, 0), 10, 9, 4, (), 4, TURNS[1].reset),
+    }
+    log.close()
+
+
+def test_a_log_of_version_1_is_read_for_ever(tmp_path: Path) -> None:
+    log = written(tmp_path / "log", documented("## Version 1"))
     assert log.groups() == {1: GroupLog(HardState(2, 1, 0), 1, 1, 2, TURN.entries)}
     log.close()
+
+
+def test_a_segment_of_version_1_is_never_written_to(tmp_path: Path) -> None:
+    old = documented("## Version 1")
+    log = written(tmp_path / "log", old)
+    log.append([GroupWrite(1, None, (CHANGE,))])
+    log.close()
+    assert (tmp_path / "log/0000000001.log").read_bytes() == old
+    assert (tmp_path / "log/0000000002.log").read_bytes()[7] == 2
+    again = SegmentLog(tmp_path / "log")
+    assert again.groups()[1].entries == TURNS[0].entries
+    again.close()
 
 
 def test_a_base_is_what_is_documented(tmp_path: Path) -> None:

@@ -77,6 +77,15 @@ class Disk:
     applied_index: int = 0
     chunks: bytes = b""
 
+    def applied_as_of(self) -> SnapshotMeta:
+        """What the state machine would tell of itself."""
+        members, term = self.base.configuration, self.base.term
+        for entry in self.entries[: self.applied_index - self.base.index]:
+            term = entry.term
+            if entry.kind is EntryKind.CONFIGURATION:
+                members = decode_configuration(entry.data)
+        return SnapshotMeta(self.applied_index, term, members)
+
 
 class Group:
     """Replicas, and what is under way between them."""
@@ -123,12 +132,11 @@ class Group:
     def start(self, node: int) -> None:
         disk = self.disks[node]
         last = disk.entries[-1] if disk.entries else LogEntry(disk.base.index, disk.base.term, b"")
-        first = disk.entries[0].index if disk.entries else last.index + 1
-        log = GroupLog(disk.hard, first, last.index, last.term, tuple(disk.entries))
+        first, base = disk.base.index + 1, disk.base.term
+        log = GroupLog(disk.hard, first, last.index, last.term, tuple(disk.entries), base)
         self.open.pop(node, None)
-        self.rafts[node] = Raft(
-            node, log, disk.applied_index, snapshot=disk.base, draw=lambda _: node % 3
-        )
+        applied = disk.applied_as_of()
+        self.rafts[node] = Raft(node, log, applied=applied, draw=lambda _: node % 3)
 
     def do_crash(self, name: str) -> None:
         self.start(int(name))

@@ -1,4 +1,6 @@
-"""Runs the scripts of tests/golden/raft: commands, a line `----`, and what they print.
+"""A group of one voter, by the scripts of tests/golden/raft.
+
+Commands, a line `----`, and what they print.
 
     pytest tests/golden                    compares
     GOLDEN_REWRITE=1 pytest tests/golden   writes what is printed now; review it as a diff
@@ -27,9 +29,9 @@ from pathlib import Path
 import pytest
 
 from workbench.errors import WorkbenchError
-from workbench.ports.consensus import HardState, LogEntry, Ready
+from workbench.ports.consensus import Configuration, HardState, LogEntry, Ready, SnapshotMeta
 from workbench.ports.storage import GroupLog
-from workbench.raft.single import SingleVoter
+from workbench.raft.core import Raft
 
 SCRIPTS = sorted((Path(__file__).parent / "raft").glob("*.txt"))
 REWRITE = bool(os.environ.get("GOLDEN_REWRITE"))
@@ -42,7 +44,7 @@ class Bench:
     hard_state: HardState = field(default_factory=HardState)
     entries: list[LogEntry] = field(default_factory=list)
     compacted: int = 0
-    voter: SingleVoter | None = None
+    voter: Raft | None = None
     taken: Ready | None = None
     out: list[str] = field(default_factory=list)
 
@@ -68,8 +70,11 @@ class Bench:
             last.index,
             last.term,
             kept,
+            self.entries[self.compacted - 1].term if self.compacted else 0,
         )
-        self.voter = SingleVoter(1, log, applied)
+        term = self.entries[applied - 1].term if 0 < applied <= len(self.entries) else 0
+        state = SnapshotMeta(applied, term, Configuration(frozenset({1})))
+        self.voter = Raft(1, log, applied=state, draw=lambda _: 0)
 
     def do_crash(self, applied: int = 0) -> None:
         self.voter = self.taken = None

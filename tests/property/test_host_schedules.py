@@ -23,6 +23,7 @@ from workbench.model.node import GotMany, Written
 from workbench.model.times import hlc_of_ms
 from workbench.mvcc.encoding import decode_value, split_version_key
 from workbench.mvcc.versions import scan
+from workbench.ports.consensus import Configuration
 from workbench.replica.clock import Hlc
 from workbench.replica.commands import (
     CatalogListing,
@@ -183,7 +184,7 @@ class World:
         applied = dict(self.process.host.applied())
         self.engine.flush()
         if self.random.random() < 0.5:
-            self.log.compact(applied)
+            self.log.compact(self.process.host.flushed(applied))
 
     def turn(self) -> None:
         self.now_ms += self.random.randint(0, 3)
@@ -198,7 +199,8 @@ class World:
         # Calls may come while the disk is busy.
         if self.random.random() < 0.3:
             self.read()
-        for reply in self.process.host.finish(turn, self.now_ms + self.random.randint(0, 30)):
+        later = self.now_ms + self.random.randint(0, 30)
+        for reply in self.process.host.finish(turn, later).replies:
             self.take(reply.token, reply.result)
         if self.replies_before_sync and self.random.random() < 0.5:
             self.log.sync()
@@ -331,6 +333,7 @@ class World:
         engine = LosingEngine()
         for group in GROUPS:
             replica = Replica(group, engine, is_catalog=group == 1)
+            replica.found(Configuration(frozenset({1})))
             for entry in self.log.kept[group].entries:
                 replica.apply(entry)
         assert engine.rows == self.engine.rows

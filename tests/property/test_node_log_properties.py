@@ -21,7 +21,7 @@ from workbench.errors import Corruption, InvalidInput
 from workbench.node import log as module
 from workbench.node import log_format
 from workbench.node.log import LogFiles, SegmentLog
-from workbench.ports.consensus import HardState, LogEntry
+from workbench.ports.consensus import Configuration, EntryKind, HardState, LogEntry, SnapshotMeta
 from workbench.ports.storage import GroupLog, GroupWrite
 
 if TYPE_CHECKING:
@@ -49,19 +49,28 @@ class Crashing(LogFiles):
 
 @dataclass
 class Model:
-    """What a log must hold: per group its hard state and its entries."""
+    """What a log must hold: per group its hard state, its entries from 1 on, and its reset.
+
+    Entries that a reset took the place of have only its term.
+    """
 
     states: dict[int, HardState] = field(default_factory=dict)
     entries: dict[int, list[LogEntry]] = field(default_factory=dict)
+    resets: dict[int, SnapshotMeta] = field(default_factory=dict)
 
     def copy(self) -> Model:
-        return Model(dict(self.states), {g: list(e) for g, e in self.entries.items()})
+        entries = {g: list(e) for g, e in self.entries.items()}
+        return Model(dict(self.states), entries, dict(self.resets))
 
     def apply(self, writes: list[GroupWrite]) -> None:
         for write in writes:
             held = self.entries.setdefault(write.group, [])
             if write.hard_state is not None:
                 self.states[write.group] = write.hard_state
+            if write.reset is not None:
+                at, term = write.reset.index, write.reset.term
+                held[:] = [LogEntry(index, term, b"") for index in range(1, at + 1)]
+                self.resets[write.group] = write.reset
             if write.entries:
                 del held[write.entries[0].index - 1 :]
                 held.extend(write.entries)
@@ -76,13 +85,16 @@ def agrees(found: Mapping[int, GroupLog], model: Model, flushed: Mapping[int, in
         return False
     for group, held in found.items():
         wanted = model.entries[group]
-        first = held.first_index
+        first, reset = held.first_index, model.resets.get(group)
+        gone = flushed.get(group, 0)
         ok = (
             held.hard_state == model.states.get(group, HardState())
             and held.last_index == len(wanted)
             and held.last_term == (wanted[-1].term if wanted else 0)
             and list(held.entries) == wanted[first - 1 :]
-            and first - 1 <= max(flushed.get(group, 0), 0)
+            and first - 1 <= max(gone, reset.index if reset else 0)
+            and held.base_term == (wanted[first - 2].term if first > 1 else 0)
+            and (held.reset == reset or (held.reset is None and reset and reset.index <= gone))
         )
         if not ok:
             return False
@@ -110,7 +122,14 @@ def turn(draw: st.DrawFn, model: Model) -> list[GroupWrite]:
         first = draw(st.integers(state.commit + 1, last + 1))
         count = draw(st.integers(0, 3))
         data = draw(st.binary(max_size=40))
-        new = tuple(LogEntry(first + n, term, data) for n in range(count))
+        if not draw(st.integers(0, 7)):
+            at = draw(st.integers(state.commit + 1, last + 3))
+            meta = SnapshotMeta(at, term, Configuration(frozenset({1, 2}), frozenset({3})))
+            writes.append(GroupWrite(group, HardState(term, 1, at), (), meta))
+            working.apply(writes[-1:])
+            continue
+        kind = draw(st.sampled_from(EntryKind))
+        new = tuple(LogEntry(first + n, term, data, kind) for n in range(count))
         after = first + count - 1 if count else last
         hard = HardState(term, 1, draw(st.integers(min(state.commit, after), after)))
         writes.append(GroupWrite(group, hard, new))

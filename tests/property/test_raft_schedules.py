@@ -28,7 +28,7 @@ from workbench.ports.storage import GroupLog
 from workbench.raft import core, election, following, leading
 from workbench.raft.core import Raft
 from workbench.raft.log import RaftLog
-from workbench.raft.membership import encode_configuration
+from workbench.raft.membership import decode_configuration, encode_configuration
 from workbench.raft.reads import ReadRounds
 
 CHUNK = 4
@@ -44,6 +44,16 @@ class Disk:
     state: list[tuple[int, bytes]] = field(default_factory=list)
     applied: int = 0
     chunks: bytes = b""
+
+    def as_of(self, index: int) -> SnapshotMeta:
+        """What the state machine would tell of itself at an index."""
+        assert self.base is not None
+        members, term = self.base.configuration, self.base.term
+        for entry in self.entries[: index - self.base.index]:
+            term = entry.term
+            if entry.kind is EntryKind.CONFIGURATION:
+                members = decode_configuration(entry.data)
+        return SnapshotMeta(index, term, members)
 
 
 class World:
@@ -82,16 +92,11 @@ class World:
         assert disk.base is not None
         kept = tuple(disk.entries)
         last = kept[-1].index if kept else disk.base.index
-        log = GroupLog(
-            disk.hard,
-            kept[0].index if kept else last + 1,
-            last,
-            kept[-1].term if kept else disk.base.term,
-            kept,
-        )
-        self.rafts[node] = Raft(
-            node, log, disk.applied, snapshot=disk.base, draw=self.random.randrange
-        )
+        newest = kept[-1].term if kept else disk.base.term
+        log = GroupLog(disk.hard, disk.base.index + 1, last, newest, kept, disk.base.term)
+        applied = disk.as_of(disk.applied)
+        self.rafts[node] = Raft(node, log, applied=applied, draw=self.random.randrange)
+        self.check_leader(self.rafts[node])
 
     # -- what a shell does -------------------------------------------------------------------
 
@@ -262,7 +267,7 @@ class World:
             index = self.random.randrange(raft.log.compacted, self.disks[node].applied) + 1
             index = min(index, raft.applied)
             if index > raft.log.compacted:
-                self.disks[node].base = raft.snapshot_meta(index)
+                self.disks[node].base = self.disks[node].as_of(index)
                 self.disks[node].entries = [
                     each for each in self.disks[node].entries if each.index > index
                 ]
@@ -459,7 +464,7 @@ def changes_members_before_the_last_change(patch):
         finally:
             raft.commit = commit
         index = raft._propose(encode_configuration(wanted), EntryKind.CONFIGURATION)
-        leading.follow_members(raft)
+        leading.follow_members(raft, index)
         return index
 
     patch.setattr(Raft, "propose_configuration", propose)

@@ -24,7 +24,15 @@ from workbench.model.keys import Span
 from workbench.model.limits import CEILING_AHEAD_MS, ENTRY_BYTES_MAX, ENTRY_BYTES_TARGET
 from workbench.model.node import GotMany, Written
 from workbench.model.times import hlc_ms, hlc_of_ms
-from workbench.ports.consensus import HardState, LogEntry, ReadState, Ready, Role, SoftState
+from workbench.ports.consensus import (
+    Configuration,
+    HardState,
+    LogEntry,
+    ReadState,
+    Ready,
+    Role,
+    SoftState,
+)
 from workbench.replica.commands import (
     Bootstrap,
     CatalogListing,
@@ -116,7 +124,7 @@ def test_one_turn_serves_all_groups_with_one_sync(process: Process) -> None:
     assert turn.must_sync
     process.log.append(turn.writes)
     process.log.sync()
-    assert len(process.host.finish(turn, START_MS)) == 3
+    assert len(process.host.finish(turn, START_MS).replies) == 3
 
 
 def test_an_entry_stops_growing_at_its_target(process: Process) -> None:
@@ -154,7 +162,7 @@ def test_nothing_is_applied_before_the_turn_is_finished(process: Process) -> Non
     assert process.host.applied()[1] == before
     process.log.append(turn.writes)
     process.log.sync()
-    assert len(process.host.finish(turn, START_MS)) == 1
+    assert len(process.host.finish(turn, START_MS).replies) == 1
     assert process.host.applied()[1] == before + 1
 
 
@@ -173,7 +181,7 @@ def test_an_idle_host_writes_nothing_and_has_no_work(process: Process) -> None:
     assert not process.host.has_work()
     turn = process.host.begin(START_MS)
     assert (turn.writes, turn.must_sync) == ((), False)
-    assert process.host.finish(turn, START_MS) == ()
+    assert process.host.finish(turn, START_MS).replies == ()
 
 
 def test_refusals_come_as_refused_and_errors_outside_the_log_bare(process: Process) -> None:
@@ -234,7 +242,7 @@ def test_a_read_that_comes_during_the_sync_is_answered_by_its_turn(process: Proc
     process.host.read(1, latest(b"a"), 2)
     process.log.append(turn.writes)
     process.log.sync()
-    replies = process.host.finish(turn, START_MS + 20)
+    replies = process.host.finish(turn, START_MS + 20).replies
     assert [reply.token for reply in replies] == [1, 2]
     assert replies[1].result.versions[0].value == b"v"
 
@@ -247,7 +255,7 @@ def test_a_slow_disk_does_not_keep_latest_reads_from_being_served(process: Proce
         process.log.append(turn.writes)
         process.log.sync()
         now_ms += 5 * CEILING_AHEAD_MS
-        assert [reply.token for reply in process.host.finish(turn, now_ms)] == [token]
+        assert [reply.token for reply in process.host.finish(turn, now_ms).replies] == [token]
 
 
 def test_an_idle_leader_raises_its_ceiling_only_where_a_read_needs_it(process: Process) -> None:
@@ -379,8 +387,27 @@ class Scripted:
         return HardState(self.term, 0, 0)
 
     @property
+    def leading_term(self) -> int:
+        return self.term if self.leads else 0
+
+    @property
     def last_index(self) -> int:
         return len(self.log)
+
+    @property
+    def configuration(self) -> Configuration:
+        return Configuration(frozenset({1, 2, 3}))
+
+    @property
+    def compacted(self) -> int:
+        return 0
+
+    @property
+    def needs_sync(self) -> bool:
+        return False
+
+    def trim(self, entries_max: int, bytes_max: int) -> None:
+        pass
 
     def tick(self) -> None:
         pass
@@ -421,7 +448,7 @@ class OneOfMany:
         self.host = Host({2: Group(self.voter, self.replica, bootstrap_of(2))})
 
     def turn(self, now_ms: int = START_MS):
-        return self.host.finish(self.host.begin(now_ms), now_ms)
+        return self.host.finish(self.host.begin(now_ms), now_ms).replies
 
     def lead(self) -> None:
         """Apply the empty entry of the term and the Bootstrap."""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from engines import MemoryEngine
 
-from workbench.host.host import Group, Host, Reply
+from workbench.host.host import Host, Reply
+from workbench.host.start import start_group
 from workbench.model.keys import Span
 from workbench.model.routes import RouteDescriptor
-from workbench.ports.consensus import HardState, LogEntry
+from workbench.ports.consensus import Configuration, HardState, LogEntry, SnapshotMeta
 from workbench.ports.storage import Change, GroupLog, GroupWrite
-from workbench.raft.single import SingleVoter
 from workbench.replica.commands import Bootstrap, OwnedSpan
 from workbench.replica.replica import Replica
 
@@ -31,28 +31,53 @@ START_MS = 1_700_000_000_000
 
 @dataclass
 class Kept:
-    """One group's durable log."""
+    """One group's durable log: all entries since a reset, of which some are let go of."""
 
     hard_state: HardState = field(default_factory=HardState)
     entries: list[LogEntry] = field(default_factory=list)
+    reset: SnapshotMeta | None = None
     compacted: int = 0
+
+    @property
+    def base(self) -> tuple[int, int]:
+        """Index and term that the entries follow on."""
+        return (0, 0) if self.reset is None else (self.reset.index, self.reset.term)
+
+    def take(self, write: GroupWrite) -> None:
+        self.hard_state = write.hard_state or self.hard_state
+        if write.reset is not None:
+            assert not write.entries
+            self.reset, self.entries = write.reset, []
+        for entry in write.entries:
+            at = entry.index - self.base[0] - 1
+            assert 0 <= at <= len(self.entries)
+            self.entries[at:] = [entry]
+
+    def found(self) -> GroupLog:
+        """What a start finds."""
+        index, term = self.base
+        gone = max(0, min(self.compacted - index, len(self.entries)))
+        whole = [(index, term), *((entry.index, entry.term) for entry in self.entries)]
+        first, last = whole[gone], whole[-1]
+        return GroupLog(
+            self.hard_state,
+            first[0] + 1,
+            *last,
+            tuple(self.entries[gone:]),
+            first[1],
+            self.reset,
+        )
 
 
 class MemoryLog:
     """The `LogStorage` port; what was appended after the last sync may be lost in a crash."""
 
-    def __init__(self) -> None:
-        self.kept = {group: Kept() for group in GROUPS}
+    def __init__(self, groups: Sequence[int] = GROUPS) -> None:
+        self.kept = {group: Kept() for group in groups}
         self.unsynced: list[Sequence[GroupWrite]] = []
 
     def groups(self) -> Mapping[int, GroupLog]:
-        found = {}
-        for group, kept in self.kept.items():
-            last = kept.entries[-1] if kept.entries else LogEntry(0, 0, b"")
-            rest = tuple(entry for entry in kept.entries if entry.index > kept.compacted)
-            first = rest[0].index if rest else last.index + 1
-            found[group] = GroupLog(kept.hard_state, first, last.index, last.term, rest)
-        return found
+        return {group: kept.found() for group, kept in self.kept.items()}
 
     def append(self, writes: Sequence[GroupWrite]) -> None:
         self.unsynced.append(writes)
@@ -60,11 +85,7 @@ class MemoryLog:
     def sync(self) -> None:
         for writes in self.unsynced:
             for write in writes:
-                kept = self.kept[write.group]
-                kept.hard_state = write.hard_state or kept.hard_state
-                for entry in write.entries:
-                    assert entry.index == len(kept.entries) + 1
-                    kept.entries.append(entry)
+                self.kept[write.group].take(write)
         self.unsynced.clear()
 
     def compact(self, flushed: Mapping[int, int]) -> None:
@@ -116,10 +137,19 @@ class Process:
         self.replicas: dict[int, Replica] = {}
         groups = {}
         for group, found in log.groups().items():
-            replica = replica_class(group, engine, is_catalog=group == 1)
-            voter = SingleVoter(1, found, replica.applied_index)
-            self.replicas[group] = replica
-            groups[group] = Group(voter, replica, bootstrap_of(group))
+            groups[group] = start_group(
+                1,
+                group,
+                engine,
+                found,
+                members=Configuration(frozenset({1})),
+                is_catalog=group == 1,
+                bootstrap=bootstrap_of(group),
+                snapshots=None,
+                draw=lambda _: 0,
+                make=replica_class,
+            )
+            self.replicas[group] = groups[group].replica
         self.host = Host(groups)
 
     def turn(self, now_ms: int) -> tuple[Reply, ...]:
@@ -127,7 +157,7 @@ class Process:
         self.log.append(turn.writes)
         if turn.must_sync:
             self.log.sync()
-        return self.host.finish(turn, now_ms)
+        return self.host.finish(turn, now_ms).replies
 
     def settle(self, now_ms: int) -> list[Reply]:
         """Take turns until there is nothing to do."""

@@ -18,8 +18,9 @@ from workbench.node.log_format import (
     encode_header,
     encode_writes,
 )
-from workbench.ports.consensus import HardState, LogEntry
+from workbench.ports.consensus import Configuration, EntryKind, HardState, LogEntry, SnapshotMeta
 from workbench.ports.storage import GroupLog, GroupWrite
+from workbench.raft.membership import encode_configuration
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,8 +194,8 @@ def test_compaction_drops_segments_only_below_what_is_flushed(folder: Path) -> N
     last = SegmentLog(folder)
     assert len(last.segments) == 1
     assert last.groups() == {
-        1: GroupLog(HardState(1, 1, 7), 7, 7, 1, entries(7, 7)),
-        2: GroupLog(HardState(1, 1, 6), 7, 6, 1, ()),
+        1: GroupLog(HardState(1, 1, 7), 7, 7, 1, entries(7, 7), 1),
+        2: GroupLog(HardState(1, 1, 6), 7, 6, 1, (), 1),
     }
     last.close()
 
@@ -212,14 +213,55 @@ def test_a_replaced_entry_survives_the_loss_of_what_it_replaced(folder: Path) ->
     log = SegmentLog(folder, segment_bytes=1)
     log.append([write(1, 1, 8)])
     log.sync()
-    log.append([write(1, 5, 6, term=2)])
+    log.append([write(1, 5, 9, term=2)])
     log.sync()
     log.compact({1: 8})
     log.close()
     again = SegmentLog(folder)
     found = again.groups()[1]
-    assert (found.first_index, found.last_index, found.last_term) == (5, 6, 2)
-    assert [e.term for e in found.entries] == [2, 2]
+    # The term of entry 4 went with the first segment, so entry 5 says what the others follow on.
+    assert (found.first_index, found.last_index, found.last_term) == (6, 9, 2)
+    assert found.base_term == 2
+    assert found.entries == entries(6, 9, term=2)
+    again.close()
+
+
+def test_a_reset_drops_the_entries_and_goes_on_behind_it(folder: Path) -> None:
+    meta = SnapshotMeta(20, 3, Configuration(frozenset({1, 2, 3}), frozenset({4})))
+    log = SegmentLog(folder)
+    log.append([write(1, 1, 8)])
+    log.append([GroupWrite(1, HardState(3, 0, 2), (), meta)])
+    log.append([write(1, 21, 21, term=3)])
+    log.close()
+    again = SegmentLog(folder)
+    found = GroupLog(HardState(3, 1, 21), 21, 21, 3, entries(21, 21, term=3), 3, meta)
+    assert again.groups() == {1: found}
+    with pytest.raises(AssertionError):
+        again.append([write(1, 23, 23, term=3)])
+    again.close()
+
+
+def test_a_reset_may_lie_below_what_the_log_had(folder: Path) -> None:
+    meta = SnapshotMeta(6, 4, Configuration(frozenset({1, 2, 3})))
+    log = SegmentLog(folder, segment_bytes=1)
+    log.append([write(1, 1, 8)])
+    log.sync()
+    log.append([GroupWrite(1, HardState(4, 0, 2), (), meta)])
+    log.sync()
+    log.close()
+    again = SegmentLog(folder)
+    assert again.groups() == {1: GroupLog(HardState(4, 0, 2), 7, 6, 4, (), 4, meta)}
+    again.close()
+
+
+def test_a_changed_configuration_is_found_as_one(folder: Path) -> None:
+    members = encode_configuration(Configuration(frozenset({1, 2})))
+    log = SegmentLog(folder)
+    entry = LogEntry(1, 1, members, EntryKind.CONFIGURATION)
+    log.append([GroupWrite(1, HardState(1, 1, 1), (entry,))])
+    log.close()
+    again = SegmentLog(folder)
+    assert again.groups()[1].entries == (entry,)
     again.close()
 
 
@@ -355,13 +397,13 @@ def test_a_later_format_is_refused_by_name(folder: Path) -> None:
 
     folder.mkdir()
     header = bytearray(encode_header(1, MARK))
-    header[7] = 2
+    header[7] = 3
     header[-4:] = zlib.crc32(header[:-4]).to_bytes(4, "little")
     (folder / "0000000001.log").write_bytes(header)
     with pytest.raises(InvalidInput) as caught:
         SegmentLog(folder)
     assert caught.value.code == "log_format_unknown"
-    assert "format 2" in caught.value.message
+    assert "format 3" in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -372,8 +414,9 @@ def test_a_later_format_is_refused_by_name(folder: Path) -> None:
         encode_writes([write(1, 1, 1)])[:-1],
         encode_writes([write(1, 3, 3)]),
         encode_bases([Base(1, HardState(), 0, 0)]),
+        encode_writes([write(1, 1, 1)]).replace(b"\x02", b"\x05", 1),
     ],
-    ids=["unknown kind", "short", "cut entry", "hole", "base in a turn"],
+    ids=["unknown kind", "short", "cut entry", "hole", "base in a turn", "reset without members"],
 )
 def test_a_valid_frame_with_a_senseless_content_is_refused(folder: Path, payload: bytes) -> None:
     folder.mkdir()

@@ -458,7 +458,7 @@ def test_rows_are_stored_as_documented() -> None:
         return b"".join(number.to_bytes(8, "big") for number in numbers)
 
     ceiling, stamp = ceiling_of(3), hlc_of_ms(3)
-    assert rows[group + b"\x01progress"] == b"\x01" + u64(3, ceiling, stamp)
+    assert rows[group + b"\x01progress"] == b"\x02" + u64(3, ceiling, stamp, 1)
     assert rows[group + b"\x01bootstrapped"] == b"\x01" + u64(1)
     assert rows[group + b"\x02"] == b"\x01\x01" + u64(7) + b"\x01\x00\x00\x00\x01m"
     key = group + b"\x03\x00\x00\x00\x02me" + u64(9)

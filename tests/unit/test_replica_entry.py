@@ -74,7 +74,7 @@ def test_every_truncation_and_every_extra_byte_is_refused(sample: Command) -> No
 def test_an_unknown_version_or_kind_is_not_skipped() -> None:
     data = entry(SplitRange(1, 1, b"m"))
     assert code_of(b"\x02" + data[1:]) == "command_version_unknown"
-    assert code_of(data[:13] + b"\x09" + data[14:]) == "command_version_unknown"
+    assert code_of(data[:13] + b"\x63" + data[14:]) == "command_version_unknown"
 
 
 def test_a_commit_ts_at_the_ceiling_or_out_of_order_is_refused() -> None:

@@ -1,7 +1,8 @@
 """One group's way through a turn: its queue, its proposals, its reads.
 
-    propose ─▶ queue ─begin─▶ stamped, coalesced, proposed ─(durable)─finish─▶ applied ─▶ reply
+    propose ─▶ queue ─begin─▶ stamped, coalesced, proposed ─(committed)─finish─▶ applied ─▶ reply
     read ────▶ queue ─begin or finish─▶ admitted at a read_ts ─confirmed and applied─▶ reply
+    messages ─begin─▶ stepped         a raft_snapshot, whole ─finish─▶ state and log replaced
 
 Rules:
 - Only a leader works, and not before an entry of its own term has applied. Its clock then starts
@@ -11,8 +12,9 @@ Rules:
   is proposed or applied. The read is answered once leadership is confirmed and everything that
   was proposed before its admission has applied; so nothing that comes later is at or below it.
 - An idle leader proposes an empty entry where a read needs a higher ceiling, and only then.
-- A command that was proposed and whose leadership is lost has an unknown outcome; one that was
-  only queued, and every read, has not happened.
+- A command that was proposed and whose leadership is lost has an unknown outcome, unless it had
+  committed by then; one that was only queued, and every read, has not happened.
+- Of the log so much is kept as followers may still need; a group without others keeps nothing.
 
 Durability is the caller's: see `host`.
 """
@@ -24,7 +26,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from workbench.errors import InvalidInput, OutcomeUnknown, Unavailable, WorkbenchError
-from workbench.host.values import Group, Reply
+from workbench.host.shipping import Shipping
+from workbench.host.values import Group, MembersChanged, Reply
 from workbench.model.limits import (
     CLIENT_CLOCK_AHEAD_MS_MAX,
     ENTRY_BYTES_MAX,
@@ -32,7 +35,6 @@ from workbench.model.limits import (
 )
 from workbench.model.node import GroupStatus
 from workbench.model.times import hlc_ms, hlc_of_ms
-from workbench.ports.consensus import Role
 from workbench.ports.storage import GroupWrite
 from workbench.replica.clock import Hlc, ceiling_of, clock_behind
 from workbench.replica.commands import GetMany, Refused, ScanPage
@@ -41,15 +43,29 @@ from workbench.replica.spans import check_owned
 from workbench.routing.rules import bootstrap_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from workbench.ports.consensus import HardState, LogEntry, ReadState, Ready
+    from workbench.ports.consensus import (
+        ChunkReceived,
+        Configuration,
+        HardState,
+        LogEntry,
+        ReadState,
+        Ready,
+        SnapshotMeta,
+    )
+    from workbench.ports.peers import Message
     from workbench.replica.commands import Bootstrap, Command, Read
     from workbench.replica.entry import EncodedCommand
 
 QUEUE_COMMANDS_MAX: Final = 16_384
 QUEUE_BYTES_MAX: Final = 16 * 2**20
 QUEUE_READS_MAX: Final = 16_384
+QUEUE_CHANGES_MAX: Final = 16
+# Applied entries that stay in a log for followers that are behind by less; beyond, and for a
+# node that joins, a raft_snapshot is sent.
+LOG_KEEP_ENTRIES: Final = 4_096
+LOG_KEEP_BYTES: Final = 32 * 2**20
 # More wait for the next turn, so that one sync never covers an unbounded number of bytes.
 ENTRIES_PER_TURN_MAX: Final = 8
 # The ceiling is renewed so long before latest reads would reach it: a sync may take a while.
@@ -58,10 +74,19 @@ CEILING_MARGIN_MS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class _Proposal:
-    """An entry that was proposed; its commands' tokens in order."""
+    """An entry that was proposed.
+
+    Attributes:
+        term: Of this node's leadership.
+        tokens: Of its commands, in order; of a change of the members the one.
+        bootstrap: It brings the first records, for nobody.
+        change: The members that it brings; None for an entry of commands.
+    """
 
     term: int
     tokens: tuple[int, ...]
+    bootstrap: bool = False
+    change: Configuration | None = None
 
 
 @dataclass(slots=True)
@@ -78,8 +103,21 @@ class _Admitted:
     confirmed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What a lane adds to its host's turn, as `Turn` has it."""
+
+    write: GroupWrite | None = None
+    must_sync: bool = False
+    early: tuple[Message, ...] = ()
+    chunks: tuple[ChunkReceived, ...] = ()
+
+
+_NOTHING: Final = Begun()
+
+
 class Lane:
-    """One group in its host; between `begin` and `finish` only `propose` and `read` are called."""
+    """One group in its host; between `begin` and `finish` calls only queue."""
 
     def __init__(self, number: int, group: Group) -> None:
         self.consensus = group.consensus
@@ -87,6 +125,12 @@ class Lane:
         self._group = number
         self._bootstrap = group.bootstrap
         self._bootstrap_index = 0
+        # Whether the first records have to wait for time to pass.
+        self._bootstrap_early = False
+        self._snapshots = group.snapshots
+        self._shipping = (
+            None if group.snapshots is None else Shipping(group.consensus, group.snapshots)
+        )
         # Term in which this node leads and works; 0 for none.
         self._term = 0
         # None until an entry of the own term has applied.
@@ -98,13 +142,16 @@ class Lane:
         self._reads: list[tuple[Read, int]] = []
         # Whether what is left of `_reads` has to wait for time to pass.
         self._reads_early = False
+        self._changes: deque[tuple[Configuration, int]] = deque()
         self._proposals: dict[int, _Proposal] = {}
         self._admitted: dict[int, _Admitted] = {}
+        self._admitted_reads = 0
         self._context = 0
         self._ready: Ready | None = None
         # A commit index that is not written yet: it goes along with the next entries.
         self._unwritten: HardState | None = None
         self._replies: list[Reply] = []
+        self._messages: list[Message] = []
 
     def propose(self, command: Command, token: int) -> None:
         """Queue a command.
@@ -128,23 +175,44 @@ class Lane:
 
     def read(self, read: Read, token: int) -> None:
         """Queue a read; Unavailable (`queue_full`)."""
-        if len(self._reads) >= QUEUE_READS_MAX:
-            raise self._queue_full(f"{len(self._reads)} reads")
+        waiting = len(self._reads) + self._admitted_reads
+        if waiting >= QUEUE_READS_MAX:
+            raise self._queue_full(f"{waiting} reads")
         self._reads.append((read, token))
         self._reads_early = False
+
+    def change_members(self, wanted: Configuration, token: int) -> None:
+        """Queue a change of the members.
+
+        Raises:
+            InvalidInput: `group_unreplicated`.
+            Unavailable: `queue_full`.
+        """
+        if self._shipping is None and len(wanted.members) > 1:
+            raise InvalidInput(
+                f"group {self._group} is kept by this node alone, without raft_snapshots",
+                code="group_unreplicated",
+                hint="start its node with peers",
+            )
+        if len(self._changes) >= QUEUE_CHANGES_MAX:
+            raise self._queue_full(f"{len(self._changes)} changes of the members")
+        self._changes.append((wanted, token))
 
     def tick(self) -> None:
         """Let time pass: for consensus, and for reads that are early."""
         self.consensus.tick()
-        self._reads_early = False
+        self._reads_early = self._bootstrap_early = False
 
     def has_work(self) -> bool:
         """Tell whether a turn would get anything done."""
-        if self.consensus.has_ready() or self._needs_bootstrap():
+        if self.consensus.leading_term != self._term or self.consensus.has_ready():
+            return True
+        if not self._bootstrap_early and self._needs_bootstrap():
             return True
         # A leader without an own entry applied has to wait; one that leads no more refuses.
-        idle = self._clock is None and self._leads()
-        return not idle and (bool(self._queue) or (bool(self._reads) and not self._reads_early))
+        idle = self._clock is None and self._term != 0
+        reads = bool(self._reads) and not self._reads_early
+        return not idle and (bool(self._queue) or reads or bool(self._changes))
 
     def status(self) -> GroupStatus:
         """Return how the group is on this node."""
@@ -156,7 +224,11 @@ class Lane:
             commit_index=hard.commit,
             applied_index=self.replica.applied_index,
             leader_node=soft.leader,
-            serving=self._leads() and self._clock is not None and self.replica.bootstrapped,
+            serving=(
+                self.consensus.leading_term == self._term
+                and self._clock is not None
+                and self.replica.bootstrapped
+            ),
         )
 
     def check_invariants(self) -> None:
@@ -165,13 +237,22 @@ class Lane:
         self.replica.check_invariants()
         assert self._queue_bytes == sum(command.size for command, _ in self._queue)
         assert all(index > self.replica.applied_index for index in self._proposals)
-        assert all(each.term == self._term for each in self._proposals.values())
+        commit = self.consensus.hard_state.commit
+        assert all(
+            each.term == self._term or index <= commit for index, each in self._proposals.items()
+        )
+        assert self._admitted_reads == sum(len(each.reads) for each in self._admitted.values())
+        assert self.consensus.compacted <= self.replica.applied_index
         if self._clock is not None:
             assert self.replica.last_commit_ts <= self._clock.last
             assert self.replica.ceiling <= self._ceiling
 
-    def begin(self, now_ms: int) -> tuple[GroupWrite | None, bool]:
-        """Propose and admit what waits; return what to write, and whether to sync it."""
+    def begin(self, now_ms: int, messages: Sequence[Message] = ()) -> Begun:
+        """Take in what others say, propose and admit what waits; return what follows from it."""
+        if not messages and not self.has_work():
+            return _NOTHING
+        for message in messages:
+            self.consensus.step(message)
         self._follow_leadership()
         if self._term == 0:
             self._refuse_queued()
@@ -179,34 +260,46 @@ class Lane:
             if self._needs_bootstrap():
                 self._propose_bootstrap(self._clock, now_ms)
             self._propose_queued(self._clock, now_ms)
-            self._renew_ceiling(self._clock, now_ms)
-            self._admit(self._clock, now_ms, renewed=True)
+            self._propose_changes()
+            refused = self._renew_ceiling(self._clock, now_ms)
+            self._admit(self._clock, now_ms, renewed=True, refused=refused)
         ready = self.consensus.ready() if self.consensus.has_ready() else None
         self._ready = ready
         if ready is None:
-            return None, False
+            return _NOTHING
         if not ready.must_sync:
             self._unwritten = ready.hard_state or self._unwritten
-            return None, False
+            return Begun(early=ready.early)
         hard_state = ready.hard_state or self._unwritten
         self._unwritten = None
-        return GroupWrite(self._group, hard_state, ready.entries), True
+        # Entries that a raft_snapshot takes the place of need not become durable any more.
+        entries = ready.entries if ready.snapshot is None else ()
+        write = None
+        if hard_state is not None or entries or ready.snapshot is not None:
+            write = GroupWrite(self._group, hard_state, entries, ready.snapshot)
+        return Begun(write, write is not None, ready.early, ready.chunks)
 
-    def finish(self, now_ms: int) -> list[Reply]:
+    def finish(self, now_ms: int) -> tuple[list[Reply], list[Message]]:
         """Apply and answer, after what `begin` returned was made durable."""
         ready, self._ready = self._ready, None
-        self._drain(ready)
+        if ready is None and not (self._reads or self._replies or self.consensus.has_ready()):
+            return [], []
+        applied_index = self.replica.applied_index
+        if ready is not None:
+            self._carry_out(ready)
+        self._drain()
         self._follow_leadership()
         if self._clock is not None and self._reads:
             # What came while the disk was busy need not wait for the next sync.
             self._admit(self._clock, now_ms, renewed=False)
-            self._drain(self._next_ready())
+            self._drain()
         self._answer_reads()
+        if self.replica.applied_index != applied_index:
+            alone = len(self.consensus.configuration.members) == 1
+            self.consensus.trim(0 if alone else LOG_KEEP_ENTRIES, 0 if alone else LOG_KEEP_BYTES)
         replies, self._replies = self._replies, []
-        return replies
-
-    def _leads(self) -> bool:
-        return self.consensus.soft_state.role is Role.LEADER
+        outgoing, self._messages = self._messages, []
+        return replies, outgoing
 
     def _needs_bootstrap(self) -> bool:
         return (
@@ -218,15 +311,15 @@ class Lane:
 
     def _follow_leadership(self) -> None:
         """Notice that leadership came, went, or came back in another term."""
-        term = self.consensus.hard_state.term if self._leads() else 0
+        term = self.consensus.leading_term
         if term == self._term:
             return
-        for proposal in self._proposals.values():
-            self._fail(proposal.tokens, _leadership_lost(self._group))
-        self._proposals.clear()
+        # What has committed will apply here soon; then it shows whose entry it is.
+        self._lose_proposals(above=self.consensus.hard_state.commit)
         for admitted in self._admitted.values():
             self._fail((token for _, token in admitted.reads), _not_leader(self._group))
         self._admitted.clear()
+        self._admitted_reads = 0
         self._term = term
         self._clock = None
         self._ceiling = 0
@@ -236,9 +329,16 @@ class Lane:
         error = _not_leader(self._group)
         self._fail((token for _, token in self._queue), error)
         self._fail((token for _, token in self._reads), error)
+        self._fail((token for _, token in self._changes), error)
         self._queue.clear()
         self._queue_bytes = 0
         self._reads = []
+        self._changes.clear()
+
+    def _lose_proposals(self, *, above: int) -> None:
+        """Answer proposals behind an index of which this node will not learn what came."""
+        for index in [index for index in self._proposals if index > above]:
+            self._fail(self._proposals.pop(index).tokens, _leadership_lost(self._group))
 
     def _propose_bootstrap(self, clock: Hlc, now_ms: int) -> None:
         """Propose the group's first records; later where the physical clock is behind."""
@@ -246,10 +346,13 @@ class Lane:
         ceiling = ceiling_of(now_ms)
         try:
             commit_ts = clock.issue(now_ms, ceiling)
+            self._bootstrap_index = self._propose(
+                ceiling,
+                [(commit_ts, encode_command(self._bootstrap))],
+                _Proposal(self._term, (), bootstrap=True),
+            )
         except Unavailable:
-            return
-        self._propose(ceiling, [(commit_ts, encode_command(self._bootstrap))], ())
-        self._bootstrap_index = self.consensus.last_index
+            self._bootstrap_early = True
 
     def _propose_queued(self, clock: Hlc, now_ms: int) -> None:
         """Coalesce what is queued into entries, each command with its commit_ts."""
@@ -274,32 +377,58 @@ class Lane:
                 size += command.size
             if not stamped:
                 return
-            self._propose(ceiling, stamped, tuple(tokens))
+            try:
+                self._propose(ceiling, stamped, _Proposal(self._term, tuple(tokens)))
+            except Unavailable as error:
+                self._fail(tokens, error)
+                return
+
+    def _propose_changes(self) -> None:
+        """Propose changes of the members, each where the ones before let it."""
+        while self._changes:
+            wanted, token = self._changes.popleft()
+            try:
+                index = self.consensus.propose_configuration(wanted)
+            except WorkbenchError as error:
+                self._replies.append(Reply(token, error))
+            else:
+                self._proposals[index] = _Proposal(self._term, (token,), change=wanted)
 
     def _propose(
-        self, ceiling: int, commands: list[tuple[int, EncodedCommand]], tokens: tuple[int, ...]
-    ) -> None:
+        self, ceiling: int, commands: list[tuple[int, EncodedCommand]], proposal: _Proposal
+    ) -> int:
+        """Propose an entry and return its index; Unavailable where consensus refuses it."""
         data = encode_entry(ceiling, commands)
         assert len(data) <= ENTRY_BYTES_MAX
         index = self.consensus.propose(data)
-        self._proposals[index] = _Proposal(self._term, tokens)
+        self._proposals[index] = proposal
         self._ceiling = max(self._ceiling, ceiling)
+        return index
 
-    def _renew_ceiling(self, clock: Hlc, now_ms: int) -> None:
-        """Propose an empty entry where that lets a queued read in."""
+    def _renew_ceiling(self, clock: Hlc, now_ms: int) -> Unavailable | None:
+        """Propose an empty entry where that lets a queued read in; return what refused it."""
         ceiling = ceiling_of(now_ms)
         if ceiling <= self._ceiling:
-            return
+            return None
         soon = clock.now(now_ms) + hlc_of_ms(CEILING_MARGIN_MS)
         for read, _ in self._reads:
             if not isinstance(read, GetMany | ScanPage):
                 continue
             if self._ceiling <= (read.read_ts or soon) and (read.read_ts or clock.last) < ceiling:
-                self._propose(ceiling, [], ())
-                return
+                try:
+                    self._propose(ceiling, [], _Proposal(self._term, ()))
+                except Unavailable as error:
+                    return error
+                return None
+        return None
 
-    def _admit(self, clock: Hlc, now_ms: int, *, renewed: bool) -> None:
-        """Admit the queued reads that lie below the ceiling; `renewed`: it cannot be higher."""
+    def _admit(
+        self, clock: Hlc, now_ms: int, *, renewed: bool, refused: Unavailable | None = None
+    ) -> None:
+        """Admit the queued reads that lie below the ceiling.
+
+        `renewed`: it cannot be higher now, for the reason `refused` or the group's clock.
+        """
         reads: list[tuple[Read, int]] = []
         early: list[tuple[Read, int]] = []
         latest = clock.now(now_ms)
@@ -315,7 +444,7 @@ class Lane:
                 newest = max(newest, read_ts)
                 reads.append((read if read.read_ts else replace(read, read_ts=read_ts), token))
             elif renewed and not read.read_ts:
-                self._replies.append(Reply(token, clock_behind(clock.last, now_ms)))
+                self._replies.append(Reply(token, refused or clock_behind(clock.last, now_ms)))
             else:
                 early.append((read, token))
         self._reads = early
@@ -323,28 +452,42 @@ class Lane:
         clock.observe(newest)
         if reads:
             self._context += 1
+            self._admitted_reads += len(reads)
             self._admitted[self._context] = _Admitted(self.consensus.last_index, reads)
             self.consensus.read_index(self._context)
 
-    def _drain(self, ready: Ready | None) -> None:
-        """Carry out a durable Ready, and what follows from it without another sync."""
-        while ready is not None:
-            for entry in ready.committed:
-                self._apply(entry)
-            for state in ready.read_states:
-                self._confirm(state)
-            self.consensus.advance(ready)
-            ready = self._next_ready()
+    def _carry_out(self, ready: Ready) -> None:
+        """Carry out a durable Ready, whose early messages are sent."""
+        if ready.snapshot is not None:
+            self._install(ready.snapshot)
+        for entry in ready.committed:
+            self._apply(entry)
+        for state in ready.read_states:
+            self._confirm(state)
+        self._messages += ready.messages
+        self.consensus.advance(ready)
+        if ready.snapshots_wanted or ready.chunks_wanted:
+            assert self._shipping is not None, "a group without other members"
+            self._shipping.serve(ready, self.replica.applied_index)
 
-    def _next_ready(self) -> Ready | None:
-        """Take the next Ready unless it needs a sync: then the next turn gets the same one."""
-        if not self.consensus.has_ready():
-            return None
-        ready = self.consensus.ready()
-        if ready.must_sync:
-            return None
-        self._unwritten = ready.hard_state or self._unwritten
-        return ready
+    def _drain(self) -> None:
+        """Carry out what follows without another sync; what needs one waits for the next turn."""
+        while self.consensus.has_ready() and not self.consensus.needs_sync:
+            ready = self.consensus.ready()
+            self._unwritten = ready.hard_state or self._unwritten
+            self._messages += ready.early
+            self._carry_out(ready)
+
+    def _install(self, meta: SnapshotMeta) -> None:
+        """Have a raft_snapshot, all of which is durable, take the place of the state."""
+        assert self._snapshots is not None
+        assert self._shipping is not None, "a group without other members"
+        self._snapshots.install(meta)
+        self._shipping.forget()
+        self.replica.reload()
+        assert self.replica.applied_index == meta.index
+        for index in [index for index in self._proposals if index <= meta.index]:
+            self._fail(self._proposals.pop(index).tokens, _leadership_lost(self._group))
 
     def _apply(self, entry: LogEntry) -> None:
         results = self.replica.apply(entry)
@@ -354,7 +497,10 @@ class Lane:
         elif proposal.term != entry.term:
             # Another leader's entry took its place.
             self._fail(proposal.tokens, _leadership_lost(self._group))
-        elif entry.index == self._bootstrap_index:
+        elif proposal.change is not None:
+            done = MembersChanged(entry.index, proposal.change)
+            self._replies += [Reply(token, done) for token in proposal.tokens]
+        elif proposal.bootstrap:
             # The host checked it, so every replica takes it.
             assert not any(isinstance(result, Refused) for result in results), results
         else:
@@ -379,7 +525,9 @@ class Lane:
             if admitted.confirmed and admitted.index <= applied
         ]
         for context in due:
-            for read, token in self._admitted.pop(context).reads:
+            reads = self._admitted.pop(context).reads
+            self._admitted_reads -= len(reads)
+            for read, token in reads:
                 try:
                     self._replies.append(Reply(token, self.replica.read(read)))
                 except WorkbenchError as error:

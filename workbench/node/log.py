@@ -16,6 +16,7 @@ Rules, byte for byte in docs/formats/log.md:
 - A segment comes to be under a temporary name and is renamed once its header and its first
   frame are durable. That first frame, the base, says where each group stands, so that all older
   segments can go once the engine has flushed their entries.
+- A segment of an older format is read, and never written to: a new one follows it.
 - After one failed write or fsync nobody knows what the disk holds: everything is refused.
 
 Not here: when to sync, and what entries mean. A loss of whole segments at either end leaves an
@@ -37,6 +38,7 @@ from workbench.node.log_format import (
     FORMAT_VERSION,
     FRAME_HEADER_BYTES,
     HEADER_BYTES,
+    READ_VERSIONS,
     RECORD_BYTES_MAX,
     Base,
     decode_header,
@@ -47,7 +49,7 @@ from workbench.node.log_format import (
     encode_writes,
     valid_frame,
 )
-from workbench.ports.consensus import HardState, LogEntry
+from workbench.ports.consensus import HardState, LogEntry, SnapshotMeta
 from workbench.ports.storage import GroupLog, GroupWrite
 
 if TYPE_CHECKING:
@@ -103,12 +105,14 @@ class _Segment:
         path: Its file.
         size: In bytes.
         highest: Of each group that has entries in it, the highest index.
+        version: Of its format.
     """
 
     number: int
     path: Path
     size: int
     highest: dict[int, int] = field(default_factory=dict)
+    version: int = FORMAT_VERSION
 
 
 @dataclass(slots=True)
@@ -116,21 +120,39 @@ class _Group:
     """Where one group stands, and during replay the entries that were found.
 
     Invariant: `entries` are ascending without holes, and the last one is `last_index`.
+
+    Attributes:
+        base_index: During replay, of the entry before the first one that is kept.
+        base_term: Its term; None where only that of the entry behind it is known.
+        reset: The newest raft_snapshot that the log was reset to.
     """
 
     hard_state: HardState = field(default_factory=HardState)
     last_index: int = 0
     last_term: int = 0
     entries: list[LogEntry] = field(default_factory=list)
+    base_index: int = 0
+    base_term: int | None = 0
+    reset: SnapshotMeta | None = None
 
     def stand_at(self, index: int, term: int) -> None:
         """Take note of the newest entry."""
         self.last_index, self.last_term = index, term
 
+    def stand_behind(self, meta: SnapshotMeta) -> None:
+        """Have no entries any more, and go on behind a raft_snapshot."""
+        self.entries = []
+        self.reset = meta
+        self.base_index, self.base_term = meta.index, meta.term
+        self.stand_at(meta.index, meta.term)
+
     def replay(self, entry: LogEntry) -> None:
         """Take an entry in; one with a known index replaces it and all after it."""
         if self.entries and entry.index <= self.entries[-1].index:
             del self.entries[max(0, entry.index - self.entries[0].index) :]
+        if not self.entries and entry.index <= self.base_index:
+            # It replaces entries of a segment that is gone, and so is what was known before it.
+            self.base_index, self.base_term = entry.index - 1, None
         self.entries.append(entry)
         self.stand_at(entry.index, entry.term)
 
@@ -211,7 +233,8 @@ class SegmentLog:
         self._check_usable()
         if not self._pending:
             return
-        if self._segments[-1].size >= self._segment_bytes:
+        newest = self._segments[-1]
+        if newest.size >= self._segment_bytes or newest.version != FORMAT_VERSION:
             self._start_segment(self._segments[-1].number + 1)
         newest = self._segments[-1]
         frame = encode_frame(self._mark, self._frame + 1, encode_writes(self._pending))
@@ -291,21 +314,33 @@ class SegmentLog:
 
     def _check_continues(self, write: GroupWrite) -> None:
         """Assert that entries follow on what the group has."""
+        assert write.reset is None or not write.entries, "behind a reset comes nothing at once"
         if not write.entries:
             return
-        waiting = [w for w in self._pending if w.group == write.group and w.entries]
-        state = self._groups.get(write.group)
-        last = waiting[-1].entries[-1].index if waiting else state.last_index if state else 0
+        last = self._last_index(write.group)
         first = write.entries[0].index
         assert 1 <= first <= last + 1, f"entry {first} of group {write.group} after {last}"
         for index, entry in enumerate(write.entries, start=first):
             assert entry.index == index, f"entry {entry.index} where {index} was due"
+
+    def _last_index(self, group: int) -> int:
+        """Return the newest index of a group, durable or not."""
+        for write in reversed(self._pending):
+            if write.group == group and write.entries:
+                return write.entries[-1].index
+            if write.group == group and write.reset is not None:
+                return write.reset.index
+        state = self._groups.get(group)
+        return state.last_index if state else 0
 
     def _take_note(self, segment: _Segment, write: GroupWrite) -> None:
         """Keep where the group stands now; base frames need it."""
         group = self._groups.setdefault(write.group, _Group())
         if write.hard_state is not None:
             group.hard_state = write.hard_state
+        if write.reset is not None:
+            group.stand_behind(write.reset)
+            _raise_highest(segment, write.group, write.reset.index)
         if write.entries:
             newest = write.entries[-1]
             group.stand_at(newest.index, newest.term)
@@ -450,13 +485,14 @@ class _Replay:
         header = decode_header(data)
         if header is None:
             raise _corrupt(segment.path, 0, "its header is damaged")
-        if header.version != FORMAT_VERSION:
+        if header.version not in READ_VERSIONS:
             raise InvalidInput(
                 f"{segment.path} has log format {header.version}, "
-                f"this workbench reads {FORMAT_VERSION}",
+                f"this workbench reads {' and '.join(map(str, sorted(READ_VERSIONS)))}",
                 code="log_format_unknown",
                 hint="use the version of the workbench that wrote it",
             )
+        segment.version = header.version
         if header.number != segment.number:
             raise _corrupt(segment.path, 0, "it is not the segment that its name says")
         if self.mark not in {None, header.mark}:
@@ -506,9 +542,14 @@ class _Replay:
                 raise _corrupt(segment.path, offset, "it does not continue the one before it")
             group.hard_state = record.hard_state
             group.stand_at(record.last_index, record.last_term)
+            if oldest:
+                group.base_index, group.base_term = record.last_index, record.last_term
             return
         if record.hard_state is not None:
             group.hard_state = record.hard_state
+        if record.reset is not None:
+            group.stand_behind(record.reset)
+            _raise_highest(segment, record.group, record.reset.index)
         for entry in record.entries:
             if not 1 <= entry.index <= group.last_index + 1:
                 what = f"entry {entry.index} of group {record.group} after {group.last_index}"
@@ -526,9 +567,19 @@ def _raise_highest(segment: _Segment, group: int, index: int) -> None:
 
 
 def _as_found(state: _Group) -> GroupLog:
-    first = state.entries[0].index if state.entries else state.last_index + 1
+    """Return the log of a group; its first entry stands for what is before it if need be."""
+    entries, base_index, base_term = tuple(state.entries), state.base_index, state.base_term
+    if base_term is None:
+        first, *rest = entries
+        entries, base_index, base_term = tuple(rest), first.index, first.term
     return GroupLog(
-        state.hard_state, first, state.last_index, state.last_term, tuple(state.entries)
+        state.hard_state,
+        base_index + 1,
+        state.last_index,
+        state.last_term,
+        entries,
+        base_term,
+        state.reset,
     )
 
 

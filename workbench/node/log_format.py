@@ -15,13 +15,17 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from workbench.ports.consensus import HardState, LogEntry
+from workbench.errors import Corruption
+from workbench.ports.consensus import EntryKind, HardState, LogEntry, SnapshotMeta
 from workbench.ports.storage import GroupWrite
+from workbench.raft.membership import decode_configuration, encode_configuration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+# Version 1 lacks the kinds 4 and 5; nothing else differs.
+READ_VERSIONS: Final = frozenset({1, 2})
 MAGIC: Final = b"WBLOG\0\0"
 
 _HEADER: Final = struct.Struct("<7sBQ8s")  # magic, format version, segment number, mark
@@ -29,6 +33,7 @@ _FRAME: Final = struct.Struct("<8sIQ")  # mark, payload length, frame number
 _CRC: Final = struct.Struct("<I")
 _HARD_STATE: Final = struct.Struct("<BQQQQ")  # kind, group, term, vote, commit
 _ENTRY: Final = struct.Struct("<BQQQI")  # kind, group, index, term, length of the data
+_RESET: Final = _ENTRY  # with the members as its data
 _BASE: Final = struct.Struct("<BQQQQQQ")  # kind, group, term, vote, commit, last index and term
 HEADER_BYTES: Final = _HEADER.size + _CRC.size
 FRAME_HEADER_BYTES: Final = _FRAME.size + _CRC.size
@@ -38,6 +43,13 @@ RECORD_BYTES_MAX: Final = _BASE.size
 KIND_HARD_STATE: Final = 1
 KIND_ENTRY: Final = 2
 KIND_BASE: Final = 3
+KIND_CONFIGURATION: Final = 4
+KIND_RESET: Final = 5
+_KIND_OF: Final = {
+    EntryKind.COMMAND: KIND_ENTRY,
+    EntryKind.CONFIGURATION: KIND_CONFIGURATION,
+}
+_ENTRY_KINDS: Final = {number: kind for kind, number in _KIND_OF.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +93,7 @@ def encode_frame(mark: bytes, number: int, payload: bytes) -> bytes:
 
 
 def encode_writes(writes: Sequence[GroupWrite]) -> bytes:
-    """Return the payload of a turn: per write its hard state, then its entries."""
+    """Return the payload of a turn: per write its hard state, its reset, then its entries."""
     parts: list[bytes] = []
     for write in writes:
         state = write.hard_state
@@ -89,10 +101,13 @@ def encode_writes(writes: Sequence[GroupWrite]) -> bytes:
             parts.append(
                 _HARD_STATE.pack(KIND_HARD_STATE, write.group, state.term, state.vote, state.commit)
             )
+        if write.reset is not None:
+            meta, members = write.reset, encode_configuration(write.reset.configuration)
+            parts.append(_RESET.pack(KIND_RESET, write.group, meta.index, meta.term, len(members)))
+            parts.append(members)
         for entry in write.entries:
-            parts.append(
-                _ENTRY.pack(KIND_ENTRY, write.group, entry.index, entry.term, len(entry.data))
-            )
+            kind = _KIND_OF[entry.kind]
+            parts.append(_ENTRY.pack(kind, write.group, entry.index, entry.term, len(entry.data)))
             parts.append(entry.data)
     return b"".join(parts)
 
@@ -114,7 +129,7 @@ def encode_bases(bases: Sequence[Base]) -> bytes:
 
 
 def decode_records(payload: bytes) -> Iterator[GroupWrite | Base]:
-    """Yield the records of a payload; each hard state and each entry as a write of its own.
+    """Yield the records of a payload, each but a base as a write of its own.
 
     Raises:
         ValueError, struct.error: the payload is not a sequence of records.
@@ -126,14 +141,18 @@ def decode_records(payload: bytes) -> Iterator[GroupWrite | Base]:
             _, group, term, vote, commit = _HARD_STATE.unpack_from(payload, at)
             at += _HARD_STATE.size
             yield GroupWrite(group, HardState(term, vote, commit), ())
-        elif kind == KIND_ENTRY:
+        elif kind in _ENTRY_KINDS or kind == KIND_RESET:
             _, group, index, term, length = _ENTRY.unpack_from(payload, at)
             at += _ENTRY.size
             data = payload[at : at + length]
             if len(data) != length:
-                raise ValueError(f"entry {index} of group {group} is cut")
+                raise ValueError(f"record {index} of group {group} is cut")
             at += length
-            yield GroupWrite(group, None, (LogEntry(index, term, data),))
+            if kind == KIND_RESET:
+                yield GroupWrite(group, None, (), _meta(index, term, data))
+            else:
+                entry = LogEntry(index, term, data, _ENTRY_KINDS[kind])
+                yield GroupWrite(group, None, (entry,))
         elif kind == KIND_BASE:
             _, group, term, vote, commit, last_index, last_term = _BASE.unpack_from(payload, at)
             at += _BASE.size
@@ -154,3 +173,10 @@ def valid_frame(data: bytes, offset: int, mark: bytes) -> tuple[int, bytes] | No
     payload = data[start : start + length]
     crc = _CRC.pack(zlib.crc32(payload, zlib.crc32(raw)))
     return (number, payload) if data[start - _CRC.size : start] == crc else None
+
+
+def _meta(index: int, term: int, members: bytes) -> SnapshotMeta:
+    try:
+        return SnapshotMeta(index, term, decode_configuration(members))
+    except Corruption as error:
+        raise ValueError(error.message) from error

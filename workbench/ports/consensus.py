@@ -143,16 +143,86 @@ class Consensus(Protocol):
         ...
 
     @property
+    def leading_term(self) -> int:
+        """The term in which this replica leads now; 0 where it does not."""
+        ...
+
+    @property
     def last_index(self) -> int:
         """Index of the newest entry in the log, durable or not."""
+        ...
+
+    @property
+    def configuration(self) -> Configuration:
+        """The members now: of the newest configuration in the log."""
+        ...
+
+    @property
+    def compacted(self) -> int:
+        """Index of the newest entry that is no longer kept in memory; 0 for none."""
+        ...
+
+    @property
+    def needs_sync(self) -> bool:
+        """Whether the next Ready has anything that must be durable."""
         ...
 
     def tick(self) -> None:
         """Let one unit of election time pass."""
         ...
 
+    def step(self, message: Message) -> None:
+        """Take in a message of another replica; a stale or impossible one changes nothing."""
+        ...
+
     def propose(self, data: bytes) -> int:
-        """Append an entry as leader and return its index; Unavailable (`not_leader`) else."""
+        """Append an entry as leader and return its index.
+
+        Raises:
+            Unavailable: `not_leader`, `log_full`.
+        """
+        ...
+
+    def propose_configuration(self, wanted: Configuration) -> int:
+        """Append a change of the members and return its index; it is in force from now on.
+
+        Raises:
+            InvalidInput: `configuration_change_invalid`.
+            Unavailable: `not_leader`, `log_full`, `configuration_changing`.
+        """
+        ...
+
+    def transfer_leader(self, to: int) -> None:
+        """Hand leadership to a voter; given up after an election time without success.
+
+        Raises:
+            Unavailable: `not_leader`.
+            InvalidInput: `transfer_target_invalid`.
+        """
+        ...
+
+    def unreachable(self, node: int) -> None:
+        """Note that messages to a node were probably lost."""
+        ...
+
+    def snapshot_meta(self, index: int) -> SnapshotMeta:
+        """Return what a raft_snapshot of the state as of `index` is called; it is applied."""
+        ...
+
+    def offer_snapshot(self, to: int, meta: SnapshotMeta) -> None:
+        """Answer `snapshots_wanted`: pieces of this raft_snapshot can be read from now on."""
+        ...
+
+    def supply_chunk(self, wanted: ChunkWanted, data: bytes, *, done: bool) -> None:
+        """Answer `chunks_wanted`; `done` where the raft_snapshot ends with this piece."""
+        ...
+
+    def snapshot_gone(self, wanted: ChunkWanted) -> None:
+        """Answer `chunks_wanted`: that raft_snapshot can no longer be read."""
+        ...
+
+    def trim(self, entries_max: int, bytes_max: int) -> None:
+        """Let go of the oldest applied entries, until at most so much is kept in memory."""
         ...
 
     def read_index(self, context: int) -> None:

@@ -170,3 +170,11 @@ Message: TypeAlias = (
     | SnapshotResponse
     | CampaignNow
 )
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMessage:
+    """A message between the replicas of one of many groups."""
+
+    group: int
+    message: Message

@@ -12,16 +12,25 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from workbench.ports.consensus import HardState, LogEntry
+    from workbench.ports.consensus import ChunkReceived, HardState, LogEntry, SnapshotMeta
 
 
 @dataclass(frozen=True, slots=True)
 class GroupWrite:
-    """What one group adds to the log in one turn."""
+    """What one group adds to the log in one turn.
+
+    Attributes:
+        group: Its id.
+        hard_state: The newest; None where it did not change.
+        entries: Ascending, without holes.
+        reset: A raft_snapshot is to take the place of the state: the log holds nothing any more
+            and goes on behind it. With it come no entries.
+    """
 
     group: int
     hard_state: HardState | None
     entries: tuple[LogEntry, ...]
+    reset: SnapshotMeta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,9 @@ class GroupLog:
         last_index: Of the newest entry ever appended and not truncated; 0 for none.
         last_term: Its term; 0 for none.
         entries: All that are kept, ascending and without holes.
+        base_term: Of the entry at first_index - 1; 0 where that is 0.
+        reset: The newest raft_snapshot that the log was reset to; None for none, or where what
+            the engine has flushed is behind it.
     """
 
     hard_state: HardState
@@ -41,6 +53,8 @@ class GroupLog:
     last_index: int
     last_term: int
     entries: tuple[LogEntry, ...]
+    base_term: int = 0
+    reset: SnapshotMeta | None = None
 
 
 class LogStorage(Protocol):
@@ -100,4 +114,64 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Close the files; what was not flushed may be lost."""
+        ...
+
+
+class SnapshotPieces(Protocol):
+    """Where the pieces of the one raft_snapshot that comes in for a group are kept."""
+
+    def keep(self, offset: int, data: bytes) -> None:
+        """Keep a piece; one at offset 0 drops all others first. Durable only after `sync`."""
+        ...
+
+    def sync(self) -> None:
+        """Make every piece so far durable; Storage: the process must stop."""
+        ...
+
+    def kept(self) -> Iterator[bytes]:
+        """Yield the pieces in the order of their offsets; may be called again."""
+        ...
+
+    def discard(self) -> None:
+        """Drop all pieces."""
+        ...
+
+
+class RaftSnapshots(Protocol):
+    """The raft_snapshots of one group: the one that is sent, and the one that comes in.
+
+    A leader calls take and read. A follower calls keep and sync for each piece, then, once the
+    log's reset is durable, install. At start, install or discard (see `host.start`).
+    """
+
+    def take(self, meta: SnapshotMeta) -> None:
+        """Freeze the group's state as it is now, in place of what was taken before."""
+        ...
+
+    def read(self, meta: SnapshotMeta, offset: int) -> tuple[bytes, bool] | None:
+        """Return the piece at `offset`, and whether it is the last; None where it is gone."""
+        ...
+
+    def keep(self, chunk: ChunkReceived) -> None:
+        """Keep a piece that came in; one at offset 0 drops what was there."""
+        ...
+
+    def sync(self) -> None:
+        """Make the kept pieces durable; Storage: the process must stop."""
+        ...
+
+    def install(self, meta: SnapshotMeta) -> None:
+        """Replace the group's rows by the kept pieces, durably, and drop the pieces.
+
+        Idempotent until it has returned: a crash in it is mended by calling it again.
+
+        Raises:
+            Corruption: `raft_snapshot_corrupt`: the pieces do not decode, or are of another
+                state than `meta`. Nothing was changed then.
+            Storage: the process must stop.
+        """
+        ...
+
+    def discard(self) -> None:
+        """Drop the kept pieces."""
         ...

@@ -35,17 +35,44 @@ from workbench.ports.entries import SnapshotMeta
 from workbench.ports.peers import SnapshotChunk
 from workbench.raft import election, following, leading
 from workbench.raft.membership import check_change, encode_configuration
-from workbench.raft.state import RaftState
+from workbench.raft.state import ELECTION_TICKS, HEARTBEAT_TICKS, RaftState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from workbench.ports.consensus import Configuration
     from workbench.ports.peers import Message
+    from workbench.ports.storage import GroupLog
 
 UNCOMMITTED_BYTES_MAX: Final = 64 * 2**20
 
 
 class Raft(RaftState):
-    """One group's consensus, on one replica; made as `RaftState` is."""
+    """One group's consensus, on one replica; made as `RaftState` is.
+
+    The only voter of a group has nobody to ask: it leads from the start on.
+    """
+
+    def __init__(  # noqa: PLR0913 - as RaftState's
+        self,
+        node: int,
+        log: GroupLog,
+        *,
+        applied: SnapshotMeta,
+        draw: Callable[[int], int],
+        election_ticks: int = ELECTION_TICKS,
+        heartbeat_ticks: int = HEARTBEAT_TICKS,
+    ) -> None:
+        super().__init__(
+            node,
+            log,
+            applied=applied,
+            draw=draw,
+            election_ticks=election_ticks,
+            heartbeat_ticks=heartbeat_ticks,
+        )
+        if self.configuration.voters == {node}:
+            election.campaign(self, pre=False)
 
     def tick(self) -> None:
         """Let one unit of time pass."""
@@ -101,7 +128,8 @@ class Raft(RaftState):
                 hint="nothing was done: try again in a moment",
             )
         index = self._propose(encode_configuration(wanted), EntryKind.CONFIGURATION)
-        leading.follow_members(self)
+        leading.follow_members(self, index)
+        leading.broadcast_entries(self)
         return index
 
     def transfer_leader(self, to: int) -> None:
@@ -147,30 +175,56 @@ class Raft(RaftState):
         if node in self.progress:
             self.progress[node].lost()
 
+    def snapshot_gone(self, wanted: ChunkWanted) -> None:
+        """Answer `chunks_wanted`: that raft_snapshot can no longer be read."""
+        progress = self.progress.get(wanted.receiver)
+        if progress is not None and progress.meta == wanted.meta:
+            progress.behind()
+
+    def trim(self, entries_max: int, bytes_max: int) -> None:
+        """Let go of the oldest applied entries, until at most so much is kept in memory."""
+        self.compact(self.log.oldest_kept(self.applied, entries_max, bytes_max))
+
     def compact(self, index: int) -> None:
-        """Let go of entries up to `index`, all of them applied."""
+        """Let go of entries in memory up to `index`, all of them applied."""
         assert index <= self.applied, "what is not applied is still needed"
         if index > self.log.compacted:
             self.memberships.compact(index)
             self.log.compact(index)
 
     def snapshot_meta(self, index: int) -> SnapshotMeta:
-        """Return what a raft_snapshot of the state as of `index` is called; it is applied."""
+        """Return what a raft_snapshot of the state as of `index` is called.
+
+        It is applied, and not below what was applied at start.
+        """
         assert self.log.compacted <= index <= self.applied
         term = self.log.term(index)
         assert term is not None
         return SnapshotMeta(index, term, self.memberships.as_of(index))
 
+    @property
+    def needs_sync(self) -> bool:
+        """Whether the next Ready has anything that must be durable."""
+        if self.taken is not None:
+            return self.taken.must_sync
+        log, durable = self.log, self.durable
+        return (
+            log.compacted + len(log.entries) > log.stable
+            or self.term != durable.term
+            or self.vote != durable.vote
+            or bool(self.chunks)
+            or self.snapshot_ready is not None
+        )
+
     def has_ready(self) -> bool:
         """Tell whether `ready` would return anything to do."""
         return (
             self.taken is not None
-            or bool(self.messages or self.early or self.read_states or self.chunks)
+            or self.durable.commit != self.commit
+            or self.needs_sync
+            or bool(self.messages or self.early or self.read_states)
             or bool(self.reads.fresh or self.snapshots_wanted or self.chunks_wanted)
-            or self.log.last_index > self.log.stable
             or self._committable() > self.handed
-            or self.snapshot_ready is not None
-            or self.durable != self.hard_state
         )
 
     def ready(self) -> Ready:
@@ -178,9 +232,8 @@ class Raft(RaftState):
         if self.taken is not None:
             return self.taken
         leading.send_rounds(self)
-        hard_state = self.hard_state
+        hard_state, must_sync = self.hard_state, self.needs_sync
         entries = self.log.between(self.log.stable, self.log.last_index)
-        voted = (self.term, self.vote) != (self.durable.term, self.durable.vote)
         snapshot = self.snapshot_ready
         committed: tuple[LogEntry, ...] = ()
         if snapshot is None and self._committable() > self.handed:
@@ -190,7 +243,7 @@ class Raft(RaftState):
             entries=entries,
             committed=committed,
             read_states=tuple(self.read_states),
-            must_sync=voted or bool(entries or self.chunks) or snapshot is not None,
+            must_sync=must_sync,
             early=tuple(self.early),
             messages=tuple(self.messages),
             chunks=tuple(self.chunks),

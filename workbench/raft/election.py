@@ -133,7 +133,7 @@ def _win(raft: RaftState) -> None:
     raft.role, raft.leader = Role.LEADER, raft.node
     raft.elapsed = raft.heartbeat_elapsed = 0
     raft.votes.clear()
-    leading.follow_members(raft)
+    leading.follow_members(raft, raft.log.last_index + 1)
     # Commits everything before it, once it commits itself (paper, 5.4.2).
     raft.first_own = raft.append(b"", EntryKind.COMMAND)
     leading.broadcast_entries(raft)

@@ -162,8 +162,10 @@ def _receive(raft: RaftState, chunk: SnapshotChunk) -> None:
         return
     if raft.installing is not None:
         return
-    if raft.incoming != meta:
-        raft.incoming, raft.incoming_offset = meta, 0
+    if (raft.incoming, raft.incoming_from) != (meta, (chunk.term, sender)):
+        # Another leader may cut the same state into other pieces.
+        raft.incoming, raft.incoming_from = meta, (chunk.term, sender)
+        raft.incoming_offset = 0
     if chunk.offset == raft.incoming_offset:
         raft.chunks.append(ChunkReceived(meta, chunk.offset, chunk.data, chunk.done))
         raft.incoming_offset += len(chunk.data)

@@ -69,13 +69,13 @@ def step(raft: RaftState, message: Message) -> None:
             pass  # two leaders of one term cannot be; others' requests are stale
 
 
-def follow_members(raft: RaftState) -> None:
-    """Keep one progress for each other member."""
+def follow_members(raft: RaftState, following: int) -> None:
+    """Keep one progress for each other member; a new one is asked about `following` first."""
     others = raft.configuration.members - {raft.node}
     for gone in raft.progress.keys() - others:
         del raft.progress[gone]
     for node in sorted(others - raft.progress.keys()):
-        raft.progress[node] = Progress(next=raft.log.last_index + 1, active=True)
+        raft.progress[node] = Progress(next=following, active=True)
     if raft.transferee not in raft.configuration.voters:
         raft.transferee = 0
 
@@ -194,10 +194,23 @@ def _catch_up(raft: RaftState, node: int, progress: Progress) -> None:
     """Find out what became of requests that are under way for longer than a heartbeat."""
     if progress.match == raft.log.last_index:
         return
-    if progress.pace is Pace.REPLICATE and progress.next > raft.log.last_index:
-        _request(raft, node, progress)  # without entries: rejected where one before was lost
+    if progress.pace is Pace.REPLICATE and (
+        progress.is_paused or progress.next > raft.log.last_index
+    ):
+        _ask(raft, node, progress)
     else:
         _send(raft, node, progress)
+
+
+def _ask(raft: RaftState, node: int, progress: Progress) -> None:
+    """Send a request without entries: it is rejected where one before it was lost."""
+    before = progress.next - 1
+    prev_term = raft.log.term(before)
+    if prev_term is None:
+        progress.lost()  # nothing behind it could be sent any more
+        _send(raft, node, progress)
+        return
+    raft.early.append(AppendRequest(raft.node, node, raft.term, before, prev_term, (), raft.commit))
 
 
 def _request(raft: RaftState, node: int, progress: Progress) -> None:

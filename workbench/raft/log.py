@@ -33,12 +33,17 @@ class RaftLog:
         compacted_term: Its term.
         entries: What is kept, ascending from compacted + 1.
         stable: Newest durable index.
+        data_bytes: Of all that is kept.
     """
 
     compacted: int
     compacted_term: int
     entries: list[LogEntry] = field(default_factory=list)
     stable: int = 0
+    data_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.data_bytes = sum(len(entry.data) for entry in self.entries)
 
     @property
     def last_index(self) -> int:
@@ -83,6 +88,7 @@ class RaftLog:
         assert entry.index == self.last_index + 1
         assert entry.term >= self.last_term
         self.entries.append(entry)
+        self.data_bytes += len(entry.data)
 
     def first_conflict(self, entries: Iterable[LogEntry]) -> int | None:
         """Return the index of the first entry that is not in the log as it is; None for none."""
@@ -94,7 +100,9 @@ class RaftLog:
     def truncate_from(self, index: int) -> None:
         """Drop the entry at `index` and all after it."""
         assert index > self.compacted
-        del self.entries[index - self.compacted - 1 :]
+        at = index - self.compacted - 1
+        self.data_bytes -= sum(len(entry.data) for entry in self.entries[at:])
+        del self.entries[at:]
         self.stable = min(self.stable, self.last_index)
 
     def newest_at_or_below(self, index: int, term: int) -> tuple[int, int]:
@@ -119,12 +127,23 @@ class RaftLog:
         term = self.term(index)
         assert term is not None, "only what is there can be compacted"
         assert index <= self.stable, "what is not durable is not compacted"
-        del self.entries[: index - self.compacted]
+        gone = index - self.compacted
+        self.data_bytes -= sum(len(entry.data) for entry in self.entries[:gone])
+        del self.entries[:gone]
         self.compacted, self.compacted_term = index, term
+
+    def oldest_kept(self, applied: int, entries_max: int, bytes_max: int) -> int:
+        """Return up to which index entries have to go, at most `applied`, to keep so much."""
+        index, size = self.compacted, self.data_bytes
+        while index < applied and (applied - index > entries_max or size > bytes_max):
+            size -= len(self.entries[index - self.compacted].data)
+            index += 1
+        return index
 
     def reset(self, index: int, term: int) -> None:
         """Begin anew behind a raft_snapshot."""
         self.entries.clear()
+        self.data_bytes = 0
         self.compacted = self.stable = index
         self.compacted_term = term
 
@@ -136,3 +155,4 @@ class RaftLog:
             assert entry.index == at, "the log has no holes"
             terms.append(entry.term)
         assert terms == sorted(terms), "terms never fall along the log"
+        assert self.data_bytes == sum(len(entry.data) for entry in self.entries)

@@ -25,7 +25,12 @@ _NODE_BYTES = 8
 
 
 class Memberships:
-    """The configuration as of what was compacted, and every one that the log holds since."""
+    """The configuration as of one index, and every one that the log holds since.
+
+    Args:
+        index: Of the state at start, or of what was compacted; nothing before it is asked for.
+        configuration: In force there.
+    """
 
     def __init__(self, index: int, configuration: Configuration) -> None:
         self._known = [(index, configuration)]
@@ -57,6 +62,8 @@ class Memberships:
 
     def compact(self, index: int) -> None:
         """Keep of everything up to `index` only what is in force there."""
+        if index <= self._known[0][0]:
+            return
         kept = self.as_of(index)
         later = [each for each in self._known if each[0] > index]
         self._known = [(index, kept), *later]

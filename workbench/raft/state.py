@@ -45,44 +45,44 @@ class RaftState:
 
     Args:
         node: Id of this node, not zero.
-        log: What the log holds of the group, all of it durable.
-        applied_index: What the state machine has applied, and will not need again.
-        snapshot: As of what the log begins: its index, term and the members there. For a new
-            group index 0, term 0 and the first members.
+        log: What the log holds of the group, all of it durable. It may begin before `applied`,
+            so that a leader can still feed others after its restart.
+        applied: What the state machine stands for, and will not need again: the index, its term
+            and the members there. For a new group index 0, term 0 and the first members.
         draw: Returns a number from 0 up to its argument; decides how long to wait.
         election_ticks: How long to wait for a leader, at least; at most twice that.
         heartbeat_ticks: How often a leader is heard of.
+
+    Raises:
+        Corruption: as `check_start`.
     """
 
     def __init__(  # noqa: PLR0913 - what a replica is made of, named
         self,
         node: int,
         log: GroupLog,
-        applied_index: int,
         *,
-        snapshot: SnapshotMeta,
+        applied: SnapshotMeta,
         draw: Callable[[int], int],
         election_ticks: int = ELECTION_TICKS,
         heartbeat_ticks: int = HEARTBEAT_TICKS,
     ) -> None:
         assert node > 0
         assert 0 < heartbeat_ticks < election_ticks
-        check_start(log, snapshot, applied_index)
+        check_start(log, applied)
         self.node: Final = node
         self.draw: Final = draw
         self.election_ticks: Final = election_ticks
         self.heartbeat_ticks: Final = heartbeat_ticks
-        entries = [entry for entry in log.entries if entry.index > snapshot.index]
-        stable = max(log.last_index, snapshot.index)
-        self.log = RaftLog(snapshot.index, snapshot.term, entries, stable)
-        self.memberships = Memberships(snapshot.index, snapshot.configuration)
-        for entry in entries:
+        self.log = RaftLog(log.first_index - 1, log.base_term, [*log.entries], log.last_index)
+        self.memberships = Memberships(applied.index, applied.configuration)
+        for entry in log.entries[applied.index - self.log.compacted :]:
             self.memberships.append(entry)
         self.term = log.hard_state.term
         self.vote = log.hard_state.vote
         # Invariant: applied <= commit <= last index. `handed` is what `ready` has handed out.
-        self.commit = max(log.hard_state.commit, applied_index, snapshot.index)
-        self.applied = self.handed = applied_index
+        self.commit = max(log.hard_state.commit, applied.index)
+        self.applied = self.handed = applied.index
         self.durable = log.hard_state
         self.role = Role.FOLLOWER
         self.leader = 0
@@ -98,8 +98,10 @@ class RaftState:
         self.first_own = 0
         self.transferee = 0
         self.uncommitted_bytes = 0
-        # Of a follower: the raft_snapshot that comes in, and what of it is there.
+        # Of a follower: the raft_snapshot that comes in, of which term and leader, and what of it
+        # is there.
         self.incoming: SnapshotMeta | None = None
+        self.incoming_from = (0, 0)
         self.incoming_offset = 0
         self.installing: SnapshotMeta | None = None
         self.chunks: list[ChunkReceived] = []
@@ -130,9 +132,19 @@ class RaftState:
         return HardState(self.term, self.vote, self.commit)
 
     @property
+    def leading_term(self) -> int:
+        """The term in which this replica leads now; 0 where it does not."""
+        return self.term if self.role is Role.LEADER else 0
+
+    @property
     def last_index(self) -> int:
         """Index of the newest entry in the log, durable or not."""
         return self.log.last_index
+
+    @property
+    def compacted(self) -> int:
+        """Index of the newest entry that is no longer kept in memory; 0 for none."""
+        return self.log.compacted
 
     @property
     def may_campaign(self) -> bool:
@@ -197,31 +209,48 @@ class RaftState:
         assert not promising, "only a leader's requests promise nothing"
 
 
-def check_start(log: GroupLog, snapshot: SnapshotMeta, applied_index: int) -> None:
-    """Refuse a log that cannot be continued from this applied index.
+def check_start(log: GroupLog, applied: SnapshotMeta) -> None:
+    """Refuse a log that cannot be continued from what the state machine stands for.
 
     Raises:
-        Corruption: `log_behind_state`, `log_incomplete`, `log_term_ahead`.
+        Corruption: `log_behind_state`, `log_incomplete`, `log_differs`, `log_term_ahead`.
     """
-    kept = [entry.index for entry in log.entries if entry.index > snapshot.index]
-    last = max(log.last_index, snapshot.index)
-    if applied_index > last or log.hard_state.commit > last or applied_index < snapshot.index:
+    kept = [entry.index for entry in log.entries]
+    if max(applied.index, log.hard_state.commit) > log.last_index:
         raise Corruption(
-            f"the state has applied index {applied_index}, its log runs from {snapshot.index} to "
-            f"{log.last_index}, of which {log.hard_state.commit} are committed",
+            f"the state has applied index {applied.index}, {log.hard_state.commit} are "
+            f"committed, the log ends at {log.last_index}",
             code="log_behind_state",
             hint="log and state come from different moments: restore both together",
         )
-    if kept != list(range(snapshot.index + 1, last + 1)):
+    if applied.index < log.first_index - 1 or kept != list(
+        range(log.first_index, log.last_index + 1)
+    ):
         raise Corruption(
-            f"the log keeps {len(kept)} entries above {snapshot.index}, it ends at "
-            f"{log.last_index}",
+            f"the state has applied index {applied.index}, the log keeps {len(kept)} entries "
+            f"from {log.first_index} on and ends at {log.last_index}",
             code="log_incomplete",
             hint="log and state come from different moments: restore both together",
         )
-    if max(log.last_term, snapshot.term) > log.hard_state.term:
+    term = term_in(log, applied.index)
+    if term != applied.term:
+        raise Corruption(
+            f"the state has applied entry {applied.index} of term {applied.term}, in the log it "
+            f"is of term {term}",
+            code="log_differs",
+            hint="log and state come from different moments: restore both together",
+        )
+    if log.last_term > log.hard_state.term:
         raise Corruption(
             f"the log ends in term {log.last_term}, its hard state is of {log.hard_state.term}",
             code="log_term_ahead",
             hint="a record of the log was lost: restore the directory",
         )
+
+
+def term_in(log: GroupLog, index: int) -> int | None:
+    """Return the term of an entry; None where the log as found does not tell it."""
+    if index == log.first_index - 1:
+        return log.base_term
+    at = index - log.first_index
+    return log.entries[at].term if 0 <= at < len(log.entries) else None

@@ -23,7 +23,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from workbench.errors import Conflict, Corruption, InvalidInput, Unavailable
+from workbench.errors import Conflict, Corruption, InvalidInput, NotFound, Unavailable
 from workbench.model.routes import RESERVED_PREFIX, check_routes
 from workbench.mvcc.encoding import encode_value, version_key
 from workbench.mvcc.versions import get, scan
@@ -44,6 +44,7 @@ from workbench.routing.records import (
     META_VERSION,
     ROUTE_PREFIX,
     decode_counter,
+    decode_delta_row,
     decode_route,
     decode_route_row,
     delta_key,
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from workbench.model.routes import RouteDescriptor
     from workbench.ports.storage import Change, Engine
     from workbench.replica.commands import SaveRoutes
+    from workbench.routing.records import RouteDelta
 
 DELTAS_MAX: Final = 1_024
 SPLIT_REQUESTS_MAX: Final = 1_024
@@ -202,6 +204,72 @@ class Catalog:
             row = version_key(self._prefix, META_VERSION, read_ts)
             raise corrupt(row, f"version {version}: {error.message}") from error
         return CatalogState(version, next_route_id, tuple(routes))
+
+    def deltas(self, engine: Engine, after: int, limit: int) -> tuple[RouteDelta, ...]:
+        """Return at most `limit` deltas from version `after` on, none where its delta is gone.
+
+        Raises:
+            InvalidInput: `watch_cursor_ahead`: there is no such version yet.
+            Corruption: `delta_missing`: one that must be kept is not there; or it cannot be
+                decoded.
+        """
+        assert self.state is not None
+        newest = self.state.version
+        if after > newest:
+            raise InvalidInput(
+                f"catalog version {after} has not been made, the newest is {newest}",
+                code="watch_cursor_ahead",
+                hint="list the routes, and watch from the version that they have",
+            )
+        if after < self.delta_floor:
+            return ()
+        last = min(newest, after + limit)
+        return tuple(self._delta(engine, version)[0] for version in range(after + 1, last + 1))
+
+    def at_version(self, engine: Engine, version: int) -> CatalogState:
+        """Return the catalog as of a version.
+
+        Raises:
+            NotFound: `catalog_version_not_kept`.
+            Unavailable: `catalog_version_ahead`.
+            Corruption: a stored record cannot be decoded; names the engine key.
+        """
+        assert self.state is not None
+        if version == self.state.version:
+            return self.state
+        if version > self.state.version:
+            raise Unavailable(
+                f"catalog version {version} has not been made, the newest is {self.state.version}",
+                code="catalog_version_ahead",
+                hint="try again",
+            )
+        if version < self.delta_floor:
+            raise NotFound(
+                f"catalog version {version} is not kept, the oldest is {self.delta_floor}",
+                code="catalog_version_not_kept",
+                hint="ask the analytical catalog, where `workbench collect` records versions",
+            )
+        # The next delta was committed together with the rows that replaced these.
+        state = self.at(engine, self._delta(engine, version + 1)[1] - 1)
+        assert state is not None
+        assert state.version == version
+        return state
+
+    def _delta(self, engine: Engine, version: int) -> tuple[RouteDelta, int]:
+        """Return a delta that must be kept, and its commit_ts."""
+        key = delta_key(version)
+        stored = get(engine, self._prefix, key, _NEWEST)
+        if stored is None:
+            raise Corruption(
+                f"the delta of catalog version {version} is missing, those above "
+                f"{self.delta_floor} must be kept",
+                code="delta_missing",
+                hint="the state is damaged: restore the node",
+            )
+        try:
+            return decode_delta_row(key, stored.value), stored.commit_ts
+        except Corruption as error:
+            raise under(version_key(self._prefix, key, stored.commit_ts), error) from error
 
     def _split_rows(self, plan: SplitPlan, parent_id: int, commit_ts: int) -> Iterator[Change]:
         yield self._row(route_key(parent_id), None, commit_ts)

@@ -21,14 +21,35 @@ if TYPE_CHECKING:
     from workbench.model.node import ExportCursor
     from workbench.model.routes import RouteDescriptor
     from workbench.mvcc.block import VersionBlock
+    from workbench.routing.records import RouteDelta
 
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """A put of `value` under `key`, or with None its deletion."""
+    """A put of `value` under `key`, or with None its deletion.
+
+    Attributes:
+        key: Of one group.
+        value: None to delete.
+        expire_at_ms: Unix milliseconds from which on a read sees nothing; 0 for never.
+    """
 
     key: bytes
     value: bytes | None
+    expire_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """What must hold of a key when a write is applied.
+
+    Attributes:
+        key: Of the same group.
+        commit_ts: Of its newest version, deletions included; None: it has no value then.
+    """
+
+    key: bytes
+    commit_ts: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +60,13 @@ class WriteBatch:
         mutations: All keys of one group.
         client_id: Who sends it; empty for nobody, then a repetition is a new write.
         sequence: Of this client; a retry carries the same number and the same mutations.
+        preconditions: All must hold, else nothing is written.
     """
 
     mutations: tuple[Mutation, ...]
     client_id: bytes = b""
     sequence: int = 0
+    preconditions: tuple[Precondition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +165,47 @@ class EndRestore:
     restore_id: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class SetSafePoint:
+    """Nothing is read below `safe_point` (HLC) any more; pins hold it back."""
+
+    safe_point: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """`read_ts` (HLC) stays readable until an Unpin; 16 bytes of id, the same in a repetition."""
+
+    pin_id: bytes
+    read_ts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unpin:
+    """A pin is let go, if it is there."""
+
+    pin_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CollectGarbage:
+    """One step of collection, that reads at most so many versions."""
+
+    versions_max: int
+
+
 Command: TypeAlias = (
-    WriteBatch | SplitRange | Bootstrap | BeginRestore | ImportRows | SaveRoutes | EndRestore
+    WriteBatch
+    | SplitRange
+    | Bootstrap
+    | BeginRestore
+    | ImportRows
+    | SaveRoutes
+    | EndRestore
+    | SetSafePoint
+    | Pin
+    | Unpin
+    | CollectGarbage
 )
 
 
@@ -176,7 +238,28 @@ class RoutesSaved:
     catalog_version: int
 
 
-Done: TypeAlias = Written | SplitDone | Bootstrapped | RestoreStatus | RoutesSaved
+@dataclass(frozen=True, slots=True)
+class GarbageStatus:
+    """Where the garbage collection of a group stands.
+
+    Attributes:
+        group: Its id.
+        safe_point: HLC below which nothing is read; 0 for none yet.
+        pins: How many hold it.
+        dropped: Versions collected so far.
+        scanned: Versions that this command has read.
+        done: Whether the next step begins at the start of the data.
+    """
+
+    group: int
+    safe_point: int
+    pins: int
+    dropped: int
+    scanned: int
+    done: bool
+
+
+Done: TypeAlias = Written | SplitDone | Bootstrapped | RestoreStatus | RoutesSaved | GarbageStatus
 Result: TypeAlias = Done | Refused
 
 
@@ -204,6 +287,7 @@ class ScanPage:
         bytes_max: Of keys and values; one row is returned even where it is larger.
         reverse: Descending.
         keys_only: Values are left empty.
+        whole: Refused where the group does not own all of it; else what it owns is shown.
     """
 
     start: bytes
@@ -213,6 +297,7 @@ class ScanPage:
     bytes_max: int
     reverse: bool = False
     keys_only: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +317,21 @@ class ListCatalogAt:
     """The route catalog as of `read_ts` (HLC), which a GetMany has been answered at before."""
 
     read_ts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListCatalogVersion:
+    """The route catalog as of a version from which deltas lead on, or of the newest."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDeltas:
+    """The deltas that lead on from catalog version `after`, at most `limit` of them."""
+
+    after: int
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +358,15 @@ class ReadRestore:
 
 
 Read: TypeAlias = (
-    GetMany | ScanPage | LatestCommitTs | ListCatalog | ListCatalogAt | ExportRange | ReadRestore
+    GetMany
+    | ScanPage
+    | LatestCommitTs
+    | ListCatalog
+    | ListCatalogAt
+    | ListCatalogVersion
+    | ReadDeltas
+    | ExportRange
+    | ReadRestore
 )
 
 
@@ -294,6 +402,21 @@ class CatalogListing:
 
 
 @dataclass(frozen=True, slots=True)
+class CatalogDeltas:
+    """What a watcher goes on by.
+
+    Attributes:
+        version: The newest catalog version.
+        floor: The newest version whose delta is not kept.
+        deltas: Contiguous from the version asked for on; empty where that lies below `floor`.
+    """
+
+    version: int
+    floor: int
+    deltas: tuple[RouteDelta, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EnginePairs:
     """What an export reads: stored versions of one moment, ascending, to be decoded elsewhere.
 
@@ -306,4 +429,6 @@ class EnginePairs:
     pairs: Iterator[tuple[bytes, bytes]]
 
 
-Answer: TypeAlias = GotMany | Page | LatestTs | CatalogListing | EnginePairs | RestoreStatus
+Answer: TypeAlias = (
+    GotMany | Page | LatestTs | CatalogListing | CatalogDeltas | EnginePairs | RestoreStatus
+)

@@ -19,7 +19,7 @@ The empty entry that opens a leader's term has no bytes at all and is not decode
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, assert_never
 
 from workbench.errors import Corruption, InvalidInput, WorkbenchError
@@ -28,12 +28,17 @@ from workbench.mvcc.block import decode_block, encode_block
 from workbench.replica.commands import (
     BeginRestore,
     Bootstrap,
+    CollectGarbage,
     EndRestore,
     ImportRows,
     Mutation,
     OwnedSpan,
+    Pin,
+    Precondition,
     SaveRoutes,
+    SetSafePoint,
     SplitRange,
+    Unpin,
     WriteBatch,
 )
 from workbench.routing.records import decode_route, encode_route
@@ -52,8 +57,16 @@ BEGIN_RESTORE: Final = 4
 IMPORT_ROWS: Final = 5
 SAVE_ROUTES: Final = 6
 END_RESTORE: Final = 7
+WRITE_BATCH_IF: Final = 8
+SET_SAFE_POINT: Final = 9
+PIN: Final = 10
+UNPIN: Final = 11
+COLLECT_GARBAGE: Final = 12
 PUT: Final = 1
 DELETE: Final = 2
+PUT_EXPIRING: Final = 3
+KEY_ABSENT: Final = 1
+COMMIT_TS_IS: Final = 2
 
 _HEAD: Final = struct.Struct(">BQI")
 _COMMAND: Final = struct.Struct(">BQI")
@@ -64,6 +77,8 @@ _U64: Final = struct.Struct(">Q")
 ENTRY_HEAD_BYTES: Final = _HEAD.size
 COMMAND_HEAD_BYTES: Final = _COMMAND.size
 RESTORE_ID_BYTES: Final = 16
+PIN_ID_BYTES: Final = 16
+_PRECONDITION: Final = struct.Struct(">BIQ")
 _IMPORT: Final = struct.Struct(">QQB")
 _SAVE: Final = struct.Struct(">QQQ")
 _OWNED_SPAN_BYTES_MIN: Final = _U64.size + _U32.size + 1
@@ -107,7 +122,9 @@ def encode_command(command: Command) -> EncodedCommand:
     """Return the bytes of a command, to be stamped later."""
     match command:
         case WriteBatch():
-            return EncodedCommand(WRITE_BATCH, _write_batch_bytes(command))
+            conditions = _preconditions_bytes(command.preconditions)
+            kind = WRITE_BATCH_IF if conditions else WRITE_BATCH
+            return EncodedCommand(kind, conditions + _write_batch_bytes(command))
         case SplitRange():
             parts = (
                 _U64.pack(command.expected_version),
@@ -121,6 +138,22 @@ def encode_command(command: Command) -> EncodedCommand:
             return EncodedCommand(BOOTSTRAP, body)
         case BeginRestore() | ImportRows() | SaveRoutes() | EndRestore():
             return _encode_restoring(command)
+        case SetSafePoint() | Pin() | Unpin() | CollectGarbage():
+            return _encode_garbage(command)
+        case _:
+            assert_never(command)
+
+
+def _encode_garbage(command: SetSafePoint | Pin | Unpin | CollectGarbage) -> EncodedCommand:
+    match command:
+        case SetSafePoint():
+            return EncodedCommand(SET_SAFE_POINT, _U64.pack(command.safe_point))
+        case Pin():
+            return EncodedCommand(PIN, command.pin_id + _U64.pack(command.read_ts))
+        case Unpin():
+            return EncodedCommand(UNPIN, command.pin_id)
+        case CollectGarbage():
+            return EncodedCommand(COLLECT_GARBAGE, _U32.pack(command.versions_max))
         case _:
             assert_never(command)
 
@@ -244,6 +277,11 @@ def _command(kind: int, body: _Reader, at: int) -> Command:
         )
     elif kind == BOOTSTRAP:
         command = Bootstrap(_read_spans(body), _read_routes(body))
+    elif kind == WRITE_BATCH_IF:
+        preconditions = _read_preconditions(body)
+        command = replace(_read_write_batch(body), preconditions=preconditions)
+    elif SET_SAFE_POINT <= kind <= COLLECT_GARBAGE:
+        command = _garbage_command(kind, body)
     else:
         command = _restoring_command(kind, body, at)
     body.finish()
@@ -274,6 +312,44 @@ def _restoring_command(kind: int, body: _Reader, at: int) -> Command:
     return EndRestore(restore_id)
 
 
+def _garbage_command(kind: int, body: _Reader) -> Command:
+    """Read one of the commands of garbage collection."""
+    if kind == SET_SAFE_POINT:
+        return SetSafePoint(body.integer(_U64, "safe point"))
+    if kind == COLLECT_GARBAGE:
+        return CollectGarbage(body.integer(_U32, "number of versions"))
+    pin_id = body.take(PIN_ID_BYTES, "pin id")
+    return Unpin(pin_id) if kind == UNPIN else Pin(pin_id, body.integer(_U64, "read_ts"))
+
+
+def _preconditions_bytes(preconditions: Sequence[Precondition]) -> bytes:
+    """Return the bytes of preconditions, none for none."""
+    if not preconditions:
+        return b""
+    parts = [_U32.pack(len(preconditions))]
+    for each in preconditions:
+        condition = KEY_ABSENT if each.commit_ts is None else COMMIT_TS_IS
+        parts += (_PRECONDITION.pack(condition, len(each.key), each.commit_ts or 0), each.key)
+    return b"".join(parts)
+
+
+def _read_preconditions(body: _Reader) -> tuple[Precondition, ...]:
+    at = body.at
+    count = body.integer(_U32, "number of preconditions")
+    body.check_count(count, _PRECONDITION.size, "preconditions")
+    if not count:
+        raise _malformed("a batch with preconditions has none", at)
+    preconditions: list[Precondition] = []
+    for _ in range(count):
+        at = body.at
+        condition, key_bytes, commit_ts = body.unpack(_PRECONDITION, "precondition")
+        key = body.take(key_bytes, "key of a precondition")
+        if condition not in {KEY_ABSENT, COMMIT_TS_IS} or (condition == KEY_ABSENT and commit_ts):
+            raise _malformed(f"precondition {condition} with commit_ts {commit_ts}", at)
+        preconditions.append(Precondition(key, None if condition == KEY_ABSENT else commit_ts))
+    return tuple(preconditions)
+
+
 def _write_batch_bytes(command: WriteBatch) -> bytes:
     parts = [
         _prefixed(command.client_id),
@@ -284,6 +360,10 @@ def _write_batch_bytes(command: WriteBatch) -> bytes:
         key, value = mutation.key, mutation.value
         if value is None:
             parts += (_MUTATION.pack(DELETE, len(key), 0), key)
+        elif mutation.expire_at_ms:
+            size = _U64.size + len(value)
+            expires = _U64.pack(mutation.expire_at_ms)
+            parts += (_MUTATION.pack(PUT_EXPIRING, len(key), size), key, expires, value)
         else:
             parts += (_MUTATION.pack(PUT, len(key), len(value)), key, value)
     return b"".join(parts)
@@ -311,11 +391,20 @@ def _read_write_batch(body: _Reader) -> WriteBatch:
             mutations.append(Mutation(data[start:value_at], data[value_at:following]))
         elif operation == DELETE and not value_bytes:
             mutations.append(Mutation(data[start:value_at], None))
+        elif operation == PUT_EXPIRING and value_bytes >= _U64.size:
+            mutations.append(_expiring(data, start, value_at, following))
         else:
             raise _malformed(f"mutation {operation} with a value of {value_bytes} bytes", at)
         at = following
     body.at = at
     return WriteBatch(tuple(mutations), client_id, sequence)
+
+
+def _expiring(data: bytes, start: int, value_at: int, following: int) -> Mutation:
+    (expire_at_ms,) = _U64.unpack_from(data, value_at)
+    if not expire_at_ms:
+        raise _malformed("a put that expires does not say when", value_at)
+    return Mutation(data[start:value_at], data[value_at + _U64.size : following], expire_at_ms)
 
 
 def _spans_bytes(spans: Sequence[OwnedSpan]) -> bytes:

@@ -14,6 +14,8 @@ Rules:
 - Reads see owned spans only, at a read_ts strictly below the applied ceiling; rows and spans
   are of one moment, because nothing applies in between.
 - While a group is being restored it answers no reads of data and takes no writes.
+- A change of the members is kept and means nothing else here: what a raft_snapshot of this
+  state stands for (index, term, members) is told by the state itself.
 - An entry that cannot be understood raises Corruption and stops the replica at that entry, on
   every node alike.
 
@@ -38,15 +40,20 @@ from workbench.errors import (
 from workbench.model.keys import Span, printable_key
 from workbench.model.node import GotMany, Written
 from workbench.model.routes import RESERVED_PREFIX
+from workbench.model.times import hlc_ms
 from workbench.mvcc.encoding import encode_value, span_range, version_key
 from workbench.mvcc.export import after_cursor
-from workbench.mvcc.versions import get, latest_commit_ts
+from workbench.mvcc.versions import get, latest_commit_ts, newest
+from workbench.ports.entries import EntryKind
+from workbench.raft.membership import decode_configuration
 from workbench.replica.catalog import RESERVED_END, Catalog, catalog_absent
 from workbench.replica.commands import (
     BeginRestore,
     Bootstrap,
     Bootstrapped,
+    CatalogDeltas,
     CatalogListing,
+    CollectGarbage,
     EndRestore,
     EnginePairs,
     ExportRange,
@@ -56,26 +63,35 @@ from workbench.replica.commands import (
     LatestTs,
     ListCatalog,
     ListCatalogAt,
+    ListCatalogVersion,
+    Pin,
+    ReadDeltas,
     ReadRestore,
     Refused,
     SaveRoutes,
     ScanPage,
+    SetSafePoint,
     SplitRange,
+    Unpin,
     WriteBatch,
 )
 from workbench.replica.dedupe import Dedupe
 from workbench.replica.entry import decode_entry
+from workbench.replica.garbage import Garbage
 from workbench.replica.layout import (
     BOOTSTRAPPED,
+    MEMBERS,
     META,
     PROGRESS,
     VERSIONS,
     Progress,
     decode_integer,
-    decode_progress,
+    decode_members,
     encode_integer,
+    encode_members,
     encode_progress,
     family,
+    load_progress,
 )
 from workbench.replica.pages import scan_page
 from workbench.replica.restore import Restore, restore_ended, restore_spans_differ
@@ -85,9 +101,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from workbench.model.node import RestoreStatus
-    from workbench.ports.consensus import LogEntry
+    from workbench.ports.entries import Configuration, LogEntry
     from workbench.ports.storage import Change, Engine
-    from workbench.replica.commands import Answer, Command, Done, OwnedSpan, Read, Result
+    from workbench.replica.commands import (
+        Answer,
+        Command,
+        Done,
+        OwnedSpan,
+        Precondition,
+        Read,
+        Result,
+    )
     from workbench.routing.table import RouteTable
 
 # What a command can be refused with; every other error stops the replica.
@@ -109,18 +133,24 @@ class Replica:
     def __init__(self, group: int, engine: Engine, *, is_catalog: bool) -> None:
         self._group = group
         self._engine = engine
+        self._is_catalog = is_catalog
         self._versions = family(group, VERSIONS)
         self._progress_key = family(group, META) + PROGRESS
+        self._members_key = family(group, META) + MEMBERS
         self._bootstrapped_key = family(group, META) + BOOTSTRAPPED
-        stored = engine.get(self._progress_key)
-        self._progress = (
-            Progress() if stored is None else decode_progress(self._progress_key, stored)
-        )
+        self.reload()
+
+    def reload(self) -> None:
+        """Take up what the engine holds now, as after a raft_snapshot took the place of it all."""
+        group, engine = self._group, self._engine
+        self._progress = load_progress(group, engine)
+        self._members = self._load_members()
         self._bootstrapped = self._load_bootstrapped()
         self._spans = load_spans(group, engine)
         self._dedupe = Dedupe(group, engine)
         self._restore = Restore(group, engine)
-        self._catalog = Catalog(group, engine) if is_catalog else None
+        self._garbage = Garbage(group, engine)
+        self._catalog = Catalog(group, engine) if self._is_catalog else None
         # False while an entry is being applied, and for good where that failed: memory may then
         # be ahead of the engine.
         self._sound = True
@@ -134,6 +164,16 @@ class Replica:
     def applied_index(self) -> int:
         """Index of the newest entry applied; 0 for none."""
         return self._progress.applied_index
+
+    @property
+    def applied_term(self) -> int | None:
+        """Term of that entry; None where an earlier version of the workbench applied it."""
+        return self._progress.applied_term
+
+    @property
+    def members(self) -> Configuration | None:
+        """The group's members as of the applied index; None before `found`."""
+        return self._members
 
     @property
     def ceiling(self) -> int:
@@ -153,7 +193,7 @@ class Replica:
     @property
     def is_catalog(self) -> bool:
         """Whether it keeps the route catalog."""
-        return self._catalog is not None
+        return self._is_catalog
 
     @property
     def spans(self) -> tuple[OwnedSpan, ...]:
@@ -164,6 +204,15 @@ class Replica:
     def catalog(self) -> RouteTable | None:
         """The newest applied route table; None elsewhere than in the catalog group."""
         return None if self._catalog is None else self._catalog.table
+
+    def found(self, members: Configuration) -> None:
+        """Keep the members that the group began with, unless it knows of any.
+
+        They are the same on every node, so that equal applied indexes mean equal rows.
+        """
+        if self._members is None:
+            self._engine.write([(self._members_key, encode_members(members))])
+            self._members = members
 
     def apply(self, entry: LogEntry) -> tuple[Result, ...]:
         """Apply an entry and return one result per command; none where it was applied before.
@@ -180,7 +229,11 @@ class Replica:
         changes: list[Change] = []
         results: list[Result] = []
         ceiling, last_commit_ts = self.ceiling, self.last_commit_ts
-        if entry.data:
+        members = self._members
+        if entry.kind is EntryKind.CONFIGURATION:
+            members = decode_configuration(entry.data)
+            changes.append((self._members_key, encode_members(members)))
+        elif entry.data:
             decoded = decode_entry(entry.data)
             ceiling = max(ceiling, decoded.ceiling)
             for stamped in decoded.commands:
@@ -188,10 +241,11 @@ class Replica:
                     raise _not_increasing(entry.index, stamped.commit_ts, last_commit_ts)
                 last_commit_ts = stamped.commit_ts
                 results.append(self._result(stamped.command, last_commit_ts, entry.index, changes))
-        progress = Progress(entry.index, ceiling, last_commit_ts)
+        progress = Progress(entry.index, ceiling, last_commit_ts, entry.term)
         changes.append((self._progress_key, encode_progress(progress)))
         self._engine.write(changes)
         self._progress = progress
+        self._members = members
         self._sound = True
         return tuple(results)
 
@@ -213,6 +267,8 @@ class Replica:
                 return CatalogListing(state.version, state.routes)
             case ListCatalogAt():
                 return self._catalog_at(read.read_ts)
+            case ListCatalogVersion() | ReadDeltas():
+                return self._catalog_history(read)
             case ReadRestore():
                 return self._restore.status
             case GetMany() | ScanPage() | LatestCommitTs() | ExportRange():
@@ -222,6 +278,8 @@ class Replica:
                 assert_never(read)
 
     def _read_data(self, read: GetMany | ScanPage | LatestCommitTs | ExportRange) -> Answer:
+        if not isinstance(read, LatestCommitTs):
+            self._garbage.check_readable(read.read_ts)
         match read:
             case GetMany():
                 assert 0 < read.read_ts < self.ceiling
@@ -232,6 +290,8 @@ class Replica:
                 return GotMany(read.read_ts, self.applied_index, versions)
             case ScanPage():
                 assert 0 < read.read_ts < self.ceiling
+                if read.whole:
+                    self._check_whole(read.start, read.end)
                 pieces = self._pieces(read.start, read.end)
                 return scan_page(self._engine, self._versions, pieces, read)
             case LatestCommitTs():
@@ -247,10 +307,12 @@ class Replica:
         """Assert that memory is what the engine holds; for tests and the simulator."""
         stored = Replica(self._group, self._engine, is_catalog=self.is_catalog)
         assert stored._progress == self._progress
+        assert stored.members == self.members
         assert stored.bootstrapped == self.bootstrapped
         assert stored.spans == self.spans
         assert stored._dedupe.table() == self._dedupe.table()
         assert stored._restore.status == self._restore.status
+        assert stored._garbage.status == self._garbage.status
         assert stored.catalog == self.catalog
         assert self.last_commit_ts < max(self.ceiling, 1)
 
@@ -274,6 +336,11 @@ class Replica:
                     return self._bootstrap(command, commit_ts, index, changes)
                 case BeginRestore() | ImportRows() | SaveRoutes() | EndRestore():
                     return self._carry_on_restore(command, commit_ts, changes)
+                case SetSafePoint() | Pin() | Unpin() | CollectGarbage():
+                    self._restore.check_serving()
+                    status, rows = self._garbage.carry_out(command, commit_ts)
+                    changes += rows
+                    return status
                 case _:
                     assert_never(command)
         except REFUSALS as error:
@@ -286,16 +353,40 @@ class Replica:
                 return first
         self._restore.check_serving()
         keys = [mutation.key for mutation in command.mutations]
+        keys += [each.key for each in command.preconditions]
         smallest, largest = self._check_keys(keys)
         prefix, commit_ts = self._versions, written.commit_ts
+        for each in command.preconditions:
+            self._check_precondition(each, commit_ts, changes)
         for mutation in command.mutations:
             row = version_key(prefix, mutation.key, commit_ts)
-            changes.append((row, encode_value(mutation.value)))
+            changes.append((row, encode_value(mutation.value, mutation.expire_at_ms)))
         if command.client_id:
             changes += self._dedupe.store(
                 command.client_id, command.sequence, written, smallest, largest
             )
         return written
+
+    def _check_precondition(
+        self, condition: Precondition, commit_ts: int, pending: Sequence[Change]
+    ) -> None:
+        """Raise Conflict (`precondition_failed`) where it does not hold at `commit_ts`."""
+        found = newest(self._engine, self._versions, condition.key, pending)
+        shown = found is not None and found[1] is not None
+        if shown and found is not None and 0 < found[2] <= hlc_ms(commit_ts):
+            shown = False
+        if condition.commit_ts is None:
+            holds, wanted = not shown, "to have no value"
+        else:
+            holds = found is not None and found[0] == condition.commit_ts
+            wanted = f"to be written last at {condition.commit_ts}"
+        if not holds:
+            when = "it was never written" if found is None else f"it was at {found[0]}"
+            raise Conflict(
+                f"key {printable_key(condition.key)} was expected {wanted}, and {when}",
+                code="precondition_failed",
+                hint="read it again; nothing was written",
+            )
 
     def _bootstrap(
         self, command: Bootstrap, commit_ts: int, index: int, changes: list[Change]
@@ -375,6 +466,16 @@ class Replica:
             )
         return CatalogListing(state.version, state.routes)
 
+    def _catalog_history(self, read: ListCatalogVersion | ReadDeltas) -> Answer:
+        catalog = self._catalog
+        if catalog is None or catalog.state is None:
+            raise catalog_absent()
+        if isinstance(read, ListCatalogVersion):
+            state = catalog.at_version(self._engine, read.version)
+            return CatalogListing(state.version, state.routes)
+        deltas = catalog.deltas(self._engine, read.after, read.limit)
+        return CatalogDeltas(catalog.state.version, catalog.delta_floor, deltas)
+
     def _export(self, read: ExportRange) -> EnginePairs:
         """Return the owned parts of the range behind the cursor, all as of now."""
         start, end, after = read.start, read.end, read.after
@@ -409,6 +510,17 @@ class Replica:
             raise ownership_unknown(self._group, stranger)
         return smallest, largest
 
+    def _check_whole(self, start: bytes, end: bytes | None) -> None:
+        """Refuse a range of which the group does not own every part."""
+        covered = start
+        for piece in self._spans.pieces(start, end):
+            if piece.start > covered:
+                break
+            if piece.end is None or piece.end == end:
+                return
+            covered = piece.end
+        raise ownership_unknown(self._group, covered)
+
     def _pieces(self, start: bytes, end: bytes | None) -> list[Span]:
         """Return the owned parts of [start, end), ascending, without reserved keys."""
         if start.startswith(RESERVED_PREFIX) and end is not None and end <= RESERVED_END:
@@ -424,6 +536,10 @@ class Replica:
             if piece.end is None or piece.end > RESERVED_END:
                 pieces.append(replace(piece, start=max(piece.start, RESERVED_END)))
         return pieces
+
+    def _load_members(self) -> Configuration | None:
+        stored = self._engine.get(self._members_key)
+        return None if stored is None else decode_members(self._members_key, stored)
 
     def _load_bootstrapped(self) -> bool:
         stored = self._engine.get(self._bootstrapped_key)

@@ -107,12 +107,16 @@ class RouteHistory:
             NotFound: `catalog_version_not_kept`: too old, or it never came here.
             Unavailable: `catalog_version_ahead`: newer than what has come here.
         """
+        return self.table(version).lookup(key)
+
+    def table(self, version: int) -> RouteTable:
+        """Return the routes of `version`; raises as `owner_of`."""
         tables = self._tables
         if version == 0:
-            return self._configured.lookup(key)
+            return self._configured
         for table in reversed(tables):
             if table.version == version:
-                return table.lookup(key)
+                return table
         newest = tables[-1].version if tables else 0
         if version > newest:
             raise Unavailable(
