@@ -1,6 +1,7 @@
 """Clusters of bundled nodes: `node://HOST:PORT[,HOST:PORT…]`. Verified for real.
 
     snapshot ──ListRoutes──▶            routes of one catalog version, and the cluster's id
+    versions ──WatchCatalog──▶          routes of every catalog version since one
     load ──────StreamWindows──▶         closed load windows of all members, as one table
     apply ─────SplitRange──▶            one split, at most once, whatever answer gets lost
     export ────Export──▶                all versions of a group as of one read_ts
@@ -17,17 +18,13 @@ before the call is repeated, under the same request id.
 from __future__ import annotations
 
 import time
-from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Protocol
-
-import pyarrow as pa
 
 from workbench.errors import (
     Conflict,
     Corruption,
     Internal,
     InvalidArgument,
-    InvalidInput,
     NotFound,
     OutcomeUnknown,
     Storage,
@@ -45,15 +42,22 @@ from workbench.ports.connector import (
     SplitReceipt,
     VersionChunk,
 )
+from workbench_connectors.node_load import (
+    TIME_US_MAX,
+    check_windows,
+    load_table,
+    malformed,
+    told_by_all,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
+    import pyarrow as pa
+
     from workbench.model.node import (
-        ClosedWindow,
         ExportCursor,
-        LoadRow,
         NodeStatus,
         RestoreStatus,
     )
@@ -69,9 +73,6 @@ PAUSES_S: Final = (0.1, 0.3, 1.0, 2.0)
 ADDRESSES_MAX: Final = 64
 PORT_MAX: Final = 65_535
 PORT_DIGITS_MAX: Final = 9
-# 9999-12-31: what lies beyond is no time that a table can hold.
-TIME_US_MAX: Final = 253_402_214_400_000_000
-INT64_MAX: Final = 2**63 - 1
 NOTES: Final = {"load": "every access was counted", "cpu_ns": "not measured"}
 
 
@@ -84,6 +85,10 @@ class Client(Protocol):
 
     def list_routes(self) -> RouteSnapshot:
         """Return the newest routes."""
+        ...
+
+    def versions_since(self, after: int) -> list[RouteSnapshot]:
+        """Return the routes of every catalog version above one."""
         ...
 
     def split_range(
@@ -174,6 +179,7 @@ class NodeConnector:
         """Return that routes can be split at any key, bound to a catalog version; not moved."""
         return Capabilities(
             ordered=True,
+            watch=True,
             split=True,
             compare_and_set=True,
             load=True,
@@ -192,6 +198,18 @@ class NodeConnector:
         """
         return self._client.list_routes()
 
+    def versions(self, after: int) -> list[RouteSnapshot]:
+        """Return the routes of every catalog version above `after`, ascending.
+
+        Versions that the cluster no longer keeps are left out; the newest never is.
+
+        Raises:
+            InvalidInput: `watch_cursor_ahead`: the cluster has not come to `after` yet.
+            Unavailable: no node answers, or none leads the catalog group.
+            Corruption: the versions do not follow from one another.
+        """
+        return self._client.versions_since(after)
+
     def load(self, cluster: str, since: datetime | None) -> LoadAnswer:
         """Return the windows that start at `since` or later and that all members have closed.
 
@@ -205,15 +223,15 @@ class NodeConnector:
         """
         status = self._client.status()
         if status.window_ms < 1:
-            raise _malformed(f"windows of {status.window_ms} ms")
+            raise malformed(f"windows of {status.window_ms} ms")
         answer = self._client.windows(None if since is None else to_us(since))
-        _check_windows(answer.closed, status.window_ms)
-        whole = _told_by_all(answer.closed, [member.node for member in status.members])
+        check_windows(answer.closed, status.window_ms)
+        whole = told_by_all(answer.closed, [member.node for member in status.members])
         oldest_us = answer.oldest_us or None  # servers without windows may say 0
         if oldest_us is not None and not 0 <= oldest_us <= TIME_US_MAX:
-            raise _malformed(f"an oldest window at {oldest_us} µs")
+            raise malformed(f"an oldest window at {oldest_us} µs")
         return LoadAnswer(
-            windows=check_table(_table(cluster, whole), LOAD_WINDOW, "load of the node"),
+            windows=check_table(load_table(cluster, whole), LOAD_WINDOW, "load of the node"),
             window_ms=status.window_ms,
             oldest=None if oldest_us is None else from_us(oldest_us),
             notes=NOTES,
@@ -462,93 +480,3 @@ def _children(snapshot: RouteSnapshot, span: Span, split_key: bytes) -> SplitRec
     if left.parent_route_id != right.parent_route_id:
         return None
     return SplitReceipt(snapshot.catalog_version, left, right, repeated=True)
-
-
-def _malformed(what: str, hint: str = "check which program serves the address") -> InvalidInput:
-    return InvalidInput(f"the node tells of {what}", code="load_malformed", hint=hint)
-
-
-def _check_windows(windows: Iterable[ClosedWindow], window_ms: int) -> None:
-    """Raise InvalidInput where windows do not fit the clock, or tell of something twice."""
-    told: set[tuple[int, str, int]] = set()
-    for window in windows:
-        start_us = window.start_us
-        if (
-            not 0 <= start_us <= TIME_US_MAX
-            or start_us % (window_ms * 1_000)
-            or window.end_us - start_us != window_ms * 1_000
-        ):
-            raise _malformed(
-                f"a window from {start_us} to {window.end_us} µs, not of {window_ms} ms",
-                "all nodes of a cluster need the same window_ms",
-            )
-        mine = [("node", window.node)]
-        mine += sorted({("group", row.group) for row in window.rows})
-        mine += [("route", route_id) for route_id in _checked_routes(window.rows)]
-        for what, number in mine:
-            if (start_us, what, number) in told:
-                raise InvalidInput(
-                    f"{what} {number} is told of twice for the window at {start_us} µs",
-                    code="load_told_twice",
-                    hint="two nodes with one id, or two leaders of one group: check the cluster",
-                )
-            told.add((start_us, what, number))
-
-
-def _checked_routes(rows: Iterable[LoadRow]) -> list[int]:
-    """Return the routes of a window once each, after checking that their buckets do not overlap."""
-    buckets: dict[int, list[LoadRow]] = {}
-    for row in rows:
-        if not 0 < row.coverage <= 1:
-            raise _malformed(f"a coverage of {row.coverage} of route {row.route_id}")
-        if not 0 < row.route_id <= INT64_MAX or not 0 < row.group <= INT64_MAX:
-            raise _malformed(f"route {row.route_id} on group {row.group}")
-        buckets.setdefault(row.route_id, []).append(row)
-    for route_id, mine in buckets.items():
-        mine.sort(key=lambda row: row.bucket_start)
-        spans = [Span(row.bucket_start, row.bucket_end) for row in mine]
-        for left, right in pairwise(spans):
-            if left.end is None or left.end > right.start:
-                raise _malformed(f"two buckets of route {route_id} that overlap at {right}")
-        if len({row.group for row in mine}) > 1:
-            raise _malformed(f"route {route_id} on two groups at once")
-    return sorted(buckets)
-
-
-def _told_by_all(windows: Sequence[ClosedWindow], members: Iterable[int]) -> list[ClosedWindow]:
-    """Return the windows up to the newest one that every member has closed."""
-    newest: dict[int, int] = dict.fromkeys(members, -1)
-    for window in windows:
-        newest[window.node] = max(newest.get(window.node, -1), window.start_us)
-    closed_by_all = min(newest.values(), default=-1)
-    return [window for window in windows if window.start_us <= closed_by_all]
-
-
-def _table(cluster: str, windows: Sequence[ClosedWindow]) -> pa.Table:
-    """Return the rows of all windows, ordered by window start, then bucket start, then route."""
-    rows = [(window, row) for window in windows for row in window.rows]
-    rows.sort(key=lambda pair: (pair[0].start_us, pair[1].bucket_start, pair[1].route_id))
-    count = len(rows)
-    columns: Mapping[str, pa.Array] = {
-        "cluster": pa.repeat(pa.scalar(cluster, pa.string()), count),
-        "window_start": pa.array([window.start_us for window, _ in rows], pa.int64()),
-        "window_end": pa.array([window.end_us for window, _ in rows], pa.int64()),
-        "bucket_start": pa.array([row.bucket_start for _, row in rows], pa.binary()),
-        "bucket_end": pa.array([row.bucket_end for _, row in rows], pa.binary()),
-        "cpu_ns": pa.nulls(count, pa.int64()),
-        "error_bound": pa.repeat(pa.scalar(0.0), count),
-        **{
-            name: pa.array([getattr(row, name) for _, row in rows], LOAD_WINDOW.field(name).type)
-            for name in (
-                "route_id",
-                "group",
-                "reads",
-                "writes",
-                "read_bytes",
-                "write_bytes",
-                "coverage",
-            )
-        },
-    }
-    arrays = [columns[name].cast(LOAD_WINDOW.field(name).type) for name in LOAD_WINDOW.names]
-    return pa.table(arrays, schema=LOAD_WINDOW)

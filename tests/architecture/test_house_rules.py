@@ -23,6 +23,7 @@ ROOTS = {
     "workbench.cli.main",
     "workbench.node.__main__",
     "workbench.sim.catalog",
+    "workbench.sim.cluster",
     "workbench_connectors.node",
     "workbench_connectors.routes_file",
 }

@@ -119,7 +119,8 @@ def configs(
         Member(node, f"127.0.0.1:{port}", tuple(groups))
         for node, (port, groups) in enumerate(zip(ports, groups_of_nodes, strict=True), start=1)
     )
-    seeds = routes or even_seed_spans(sum(map(len, groups_of_nodes)))
+    groups = {group for each in groups_of_nodes for group in each}
+    seeds = routes or even_seed_spans(len(groups))
     return [
         NodeConfig(
             cluster_id=CLUSTER_ID,

@@ -12,16 +12,14 @@ import pytest
 from tests.engines import MemoryEngine
 from tests.process.node_process import client_of, cluster, until
 from workbench.errors import OutcomeUnknown, Storage, Unavailable
-from workbench.host.host import Group, Host
+from workbench.host.host import Host
+from workbench.host.start import start_group
 from workbench.model.keys import Span
 from workbench.model.node import GotMany, Written
 from workbench.node import runtime as runtime_module
 from workbench.node.runtime import Runtime
-from workbench.ports.consensus import HardState
-from workbench.ports.storage import GroupLog
-from workbench.raft.single import SingleVoter
+from workbench.ports.consensus import Configuration
 from workbench.replica.commands import Bootstrap, GetMany, Mutation, OwnedSpan, WriteBatch
-from workbench.replica.replica import Replica
 
 # A limit on the size of a file stands in for a full disk: the log reaches it first.
 LIMITED = """
@@ -29,7 +27,6 @@ import resource, runpy
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
 runpy.run_module("workbench.node", run_name="__main__")
 """
-EMPTY = GroupLog(HardState(), 1, 0, 0, ())
 
 
 class FakeLog:
@@ -91,9 +88,18 @@ class Rig:
     def __init__(self, **how):
         self.log = FakeLog()
         self.engine = FailingEngine()
-        replica = Replica(1, self.engine, is_catalog=False)
-        bootstrap = Bootstrap((OwnedSpan(Span(b"", None), 1),))
-        host = Host({1: Group(SingleVoter(1, EMPTY, 0), replica, bootstrap)})
+        group = start_group(
+            1,
+            1,
+            self.engine,
+            None,
+            members=Configuration(frozenset({1})),
+            is_catalog=False,
+            bootstrap=Bootstrap((OwnedSpan(Span(b"", None), 1),)),
+            snapshots=None,
+            draw=lambda _: 0,
+        )
+        host = Host({1: group})
         self.now_ms = 1_800_000_000_000
         self.runtime = Runtime(host, self.log, self.engine, clock_ms=lambda: self.now_ms, **how)
         self.turns = None

@@ -192,6 +192,20 @@ def test_cluster_that_has_closed_no_window_has_an_empty_table():
     assert answer.oldest is None
 
 
+def test_what_two_leaders_counted_in_one_window_adds_up_on_the_bounds_that_both_know():
+    before = [row(1, b"", b"c", coverage=0.4), row(1, b"c", b"m", coverage=0.4)]
+    before.append(row(1, b"m", None, coverage=0.4))
+    after = [row(1, b"", b"m", coverage=0.6), row(1, b"m", None, coverage=0.6)]
+    windows = [window(1, *before), window(1, *after, node=2)]
+    table = opened(FakeClient(windows=windows, members=2)).load("c1", None).windows
+    assert table["bucket_start"].to_pylist() == [b"", b"m"]
+    assert table["bucket_end"].to_pylist() == [b"m", None]
+    one = row(1)
+    assert table["reads"].to_pylist() == [3 * one.reads, 2 * one.reads]
+    assert table["write_bytes"].to_pylist() == [3 * one.write_bytes, 2 * one.write_bytes]
+    assert table["coverage"].to_pylist() == [1.0, 1.0]
+
+
 @pytest.mark.parametrize(
     "windows",
     [

@@ -61,8 +61,8 @@ def directory_option(command: F) -> F:
 def cluster() -> None:
     """Run a cluster of bundled nodes on this machine.
 
-    Real processes with their state on disk, on loopback. Each group has one voter: a node that
-    is down takes its groups with it until it is up again. See docs/nodes.md.
+    Real processes with their state on disk, on loopback. Each group is kept by three nodes, where
+    there are so many: one of them may be down, and nothing waits for it. See docs/nodes.md.
 
     \b
     Examples:
@@ -81,6 +81,12 @@ def cluster() -> None:
     type=int,
     metavar="N",
     help="How many groups; 4 for a new cluster, or as many as --routes has.",
+)
+@click.option(
+    "--replicas",
+    type=int,
+    metavar="N",
+    help="Nodes that keep each group; 3 for a new cluster, or 1 where there are fewer nodes.",
 )
 @click.option(
     "--routes",
@@ -110,8 +116,8 @@ def cluster() -> None:
 def up_(directory: Path, routes: str | None, as_json: bool, **options: int | None) -> int:
     """Start a cluster and return when every group serves; one that exists is started again.
 
-    A new cluster gets its groups in turn: group g on node ((g - 1) mod nodes) + 1. An existing
-    one keeps its data, groups and ports; options that contradict it are refused. One that is
+    Group g is kept by --replicas nodes in turn, from node ((g - 1) mod nodes) + 1. An existing
+    cluster keeps its data, groups and ports; options that contradict it are refused. One that is
     up already is shown as `cluster status` does.
 
     \b
@@ -131,6 +137,7 @@ def up_(directory: Path, routes: str | None, as_json: bool, **options: int | Non
                 routes=None if routes is None else _routes(routes),
                 nodes=options["nodes"],
                 groups=options["groups"],
+                replicas=options["replicas"],
                 window_ms=options["window_ms"],
                 buckets=options["buckets"],
                 base_port=options["base_port"],

@@ -31,11 +31,21 @@ class GroupStatus:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A node of the cluster, and the groups of which it keeps a replica."""
+    """A node of the cluster.
+
+    Attributes:
+        node: Its id.
+        address: `HOST:PORT`.
+        groups: That it founded, as a voter.
+        joins: That it came to later.
+        removed: It is gone; it stays on the list for what it founded.
+    """
 
     node: int
     address: str
     groups: tuple[int, ...]
+    joins: tuple[int, ...] = ()
+    removed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

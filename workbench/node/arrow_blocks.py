@@ -3,6 +3,8 @@
     block   lengths 3 1 …  keys abcd…        ──adding up──▶   offsets 0 3 4 …  data abcd…
     table   offsets, data, of one batch      ──differences──▶ lengths, cut into blocks
 
+Batches and blocks with values that expire are the exception: they go row by row.
+
 A table that a caller gives is checked here; a block was checked when it was decoded. Imported
 where it is needed only, because Arrow takes long to start.
 """
@@ -19,11 +21,14 @@ from workbench.errors import InvalidInput
 from workbench.model.tables import VERSION, check_table
 from workbench.mvcc.block import (
     BLOCK_HEAD_BYTES,
+    EXPIRING_KIND,
     PUT_KIND,
     ROW_BYTES,
     TOMBSTONE_KIND,
     VersionBlock,
+    block_of_stored,
 )
+from workbench.mvcc.encoding import decode_stored, encode_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +45,8 @@ def table_of(block: VersionBlock, group: int) -> pa.Table:
     stored = np.frombuffer(block.values, np.uint8)
     ends = _offsets(block.value_lengths)
     kinds = stored[ends[:-1]]
+    if count and int(kinds.max()) == EXPIRING_KIND:
+        return _table_of_expiring(block, group)
     tombstones = bool(count) and int(kinds.max()) == TOMBSTONE_KIND
     validity = np.packbits(kinds == PUT_KIND, bitorder="little") if tombstones else None
     without_kinds = np.ones(len(stored), np.bool_)
@@ -53,6 +60,20 @@ def table_of(block: VersionBlock, group: int) -> pa.Table:
         ),
         pa.nulls(count, VERSION.field("expire_at").type),
         pa.array(np.full(count, group, np.uint64)),
+    ]
+    return pa.Table.from_arrays(columns, schema=VERSION)
+
+
+def _table_of_expiring(block: VersionBlock, group: int) -> pa.Table:
+    """Return the rows of a block of which some expire; row by row, as they are rare."""
+    found = [decode_stored(value) for value in block.value_list()]
+    columns = [
+        pa.array(block.key_list(), pa.binary()),
+        pa.array(block.commit_ts_list(), pa.uint64()),
+        pa.array(["tombstone" if value is None else "put" for value, _ in found], pa.string()),
+        pa.array([value for value, _ in found], pa.binary()),
+        pa.array([at * 1_000 or None for _, at in found], VERSION.field("expire_at").type),
+        pa.array([group] * block.count, pa.uint64()),
     ]
     return pa.Table.from_arrays(columns, schema=VERSION)
 
@@ -78,7 +99,31 @@ def blocks_of(table: pa.Table, bytes_max: int) -> Iterator[VersionBlock]:
     """
     checked = check_table(table, VERSION, "table of versions")
     for batch in checked.to_batches():
-        yield from _cut(batch, bytes_max)
+        if batch.column("expire_at").null_count == batch.num_rows:
+            yield from _cut(batch, bytes_max)
+        else:
+            yield from _cut_expiring(batch, bytes_max)
+
+
+def _cut_expiring(batch: pa.RecordBatch, bytes_max: int) -> Iterator[VersionBlock]:
+    """Yield the blocks of rows of which some expire; row by row, as they are rare."""
+    _kinds(batch)
+    names = ("key", "commit_ts", "value", "expire_at")
+    columns = [batch.column(name) for name in names[:3]]
+    columns.append(batch.column("expire_at").cast(pa.int64()))
+    part: list[tuple[bytes, int, bytes]] = []
+    size = BLOCK_HEAD_BYTES
+    for key, commit_ts, value, expire_us in zip(*(c.to_pylist() for c in columns), strict=True):
+        # Whole milliseconds are what a node keeps; a part of one lasts to its end.
+        expire_at_ms = 0 if expire_us is None else -(-expire_us // 1_000)
+        stored = encode_value(value, expire_at_ms)
+        row = len(key) + len(stored) + ROW_BYTES
+        if part and size + row > bytes_max:
+            yield block_of_stored(part)
+            part, size = [], BLOCK_HEAD_BYTES
+        part.append((key, commit_ts, stored))
+        size += row
+    yield block_of_stored(part)
 
 
 def _cut(batch: pa.RecordBatch, bytes_max: int) -> Iterator[VersionBlock]:
@@ -116,9 +161,13 @@ def _kinds(batch: pa.RecordBatch) -> NDArray[np.uint8]:
     strange = pc.not_equal(tombstone, pc.is_null(value))
     if pc.any(strange).as_py():
         raise _row_invalid(strange, "is a put without a value, or a tombstone with one")
-    strange = pc.is_valid(batch.column("expire_at"))
+    expires = pc.fill_null(batch.column("expire_at").cast(pa.int64()), 1)
+    strange = pc.less_equal(expires, 0)
     if pc.any(strange).as_py():
-        raise _row_invalid(strange, "expires, which the node does not know")
+        raise _row_invalid(strange, "expires before 1970, or at its very beginning")
+    strange = pc.and_(tombstone, pc.is_valid(batch.column("expire_at")))
+    if pc.any(strange).as_py():
+        raise _row_invalid(strange, "is a tombstone that expires")
     flags = tombstone.to_numpy(zero_copy_only=False)
     return np.where(flags, TOMBSTONE_KIND, PUT_KIND).astype(np.uint8)
 

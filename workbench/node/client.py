@@ -13,10 +13,12 @@ load or history.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from workbench.errors import Corruption, InvalidArgument, InvalidInput
+from workbench.client.routes import RouteCache
+from workbench.errors import Corruption, InvalidArgument, InvalidInput, NotFound
 from workbench.model.limits import SCAN_PAGE_ROWS_MAX
 from workbench.model.node import (
     ClosedWindow,
@@ -28,17 +30,23 @@ from workbench.model.node import (
     StoredVersion,
     Written,
 )
-from workbench.model.routes import RouteSnapshot, check_routes
+from workbench.model.routes import RouteSnapshot
 from workbench.node import wire
-from workbench.node.calling import TIMEOUT_S, answer_refused, unary
+from workbench.node.calling import TIMEOUT_S, answer_refused, parse_answer, unary
 from workbench.node.history import ExportChunk, HistoryCalls
 from workbench.node.proto import distribution_pb2 as distribution
 from workbench.node.proto import rawkv_pb2 as rawkv
 from workbench.node.proto import workbench_v1_pb2 as v1
 from workbench.ports.connector import SplitReceipt
+from workbench.routing.table import RouteTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import grpc
+
+    from workbench.model.routes import RouteDescriptor
+    from workbench.routing.records import RouteDelta
 
 __all__ = ["TIMEOUT_S", "ExportChunk", "NodeClient", "Windows"]
 
@@ -54,6 +62,40 @@ class Windows(NamedTuple):
 
     closed: list[ClosedWindow]
     oldest_us: int | None
+
+
+class CatalogCapabilities(NamedTuple):
+    """What a watcher of the route catalog may ask for.
+
+    Attributes:
+        protocols: That the server speaks.
+        current_version: The newest.
+        oldest_delta_version: The oldest of which the delta is kept; None where none is.
+    """
+
+    protocols: tuple[int, ...]
+    current_version: int
+    oldest_delta_version: int | None
+
+
+class GarbageStatus(NamedTuple):
+    """Where the garbage collection of a group stands.
+
+    Attributes:
+        group: Its id.
+        safe_point: HLC; 0 for none yet.
+        pins: How many hold it.
+        dropped: Versions collected since the group began.
+        scanned: Versions that this call has read.
+        done: Whether the next step begins at the start of the data.
+    """
+
+    group: int
+    safe_point: int
+    pins: int
+    dropped: int
+    scanned: int
+    done: bool
 
 
 class NodeClient(HistoryCalls):
@@ -104,16 +146,109 @@ class NodeClient(HistoryCalls):
         """
         request = distribution.ListRoutesRequest()
         answer, trailers = self._call(wire.LIST_ROUTES, request, distribution.ListRoutesResponse)
-        try:
-            routes = check_routes(wire.route_of(each) for each in answer.routes)
-        except InvalidInput as error:
-            raise answer_refused(wire.LIST_ROUTES, error) from error
-        return RouteSnapshot(
-            catalog_version=answer.catalog_version,
-            routes=routes,
-            taken_at=datetime.now(UTC),
-            cluster_id=wire.metadata_value(trailers, wire.CLUSTER_KEY),
+        snapshot = _snapshot(wire.LIST_ROUTES, answer.catalog_version, answer.routes)
+        return replace(snapshot, cluster_id=wire.metadata_value(trailers, wire.CLUSTER_KEY))
+
+    def catalog_capabilities(self) -> CatalogCapabilities:
+        """Return which catalog version is the newest, and from which on deltas are kept.
+
+        A server of the compatible services that has no watch answers `status_unimplemented`.
+        """
+        request = distribution.CatalogCapabilitiesRequest()
+        answer, _ = self._call(
+            wire.CATALOG_CAPABILITIES, request, distribution.CatalogCapabilitiesResponse
         )
+        return CatalogCapabilities(
+            tuple(answer.supported_protocol_versions),
+            answer.current_version,
+            answer.oldest_delta_version or None,
+        )
+
+    def routes_of_version(self, version: int) -> RouteSnapshot:
+        """Return the routes of a catalog version that the cluster still keeps.
+
+        Raises:
+            NotFound: `catalog_version_not_kept`.
+            Unavailable: `catalog_version_ahead`.
+        """
+        request = distribution.GetIntersectingRoutesRequest(catalog_version=version)
+        answer, _ = self._call(
+            wire.INTERSECTING_ROUTES, request, distribution.GetIntersectingRoutesResponse
+        )
+        return _snapshot(wire.INTERSECTING_ROUTES, answer.catalog_version, answer.routes)
+
+    def owner(self, key: bytes, version: int) -> RouteDescriptor | None:
+        """Return the route that held `key` in a catalog version, None where it lay in a gap.
+
+        Version 0 stands for the routes of the configuration; raises as `routes_of_version`.
+        """
+        request = distribution.GetRouteOwnershipRequest(key=key, catalog_version=version)
+        answer, _ = self._call(
+            wire.ROUTE_OWNERSHIP, request, distribution.GetRouteOwnershipResponse
+        )
+        if not answer.found:
+            return None
+        try:
+            return wire.route_of(answer.route)
+        except InvalidInput as error:
+            raise answer_refused(wire.ROUTE_OWNERSHIP, error) from error
+
+    def deltas(self, after: int) -> list[RouteDelta] | None:
+        """Return what leads from a catalog version to the newest, None where it is too old.
+
+        Raises:
+            InvalidInput: `watch_cursor_ahead`; `status_unimplemented`: the server has no watch.
+            Corruption: the deltas leave a hole, or cannot be read.
+        """
+        newest = self.catalog_capabilities().current_version
+        if newest == after:
+            return []
+        request = distribution.CatalogWatchRequest(
+            protocol_version=wire.WATCH_PROTOCOL, after_version=after
+        )
+        data = request.SerializeToString()
+
+        def once(channel: grpc.Channel, timeout_s: float) -> list[RouteDelta] | None:
+            call = channel.unary_stream(wire.WATCH_CATALOG)(data, timeout=timeout_s)
+            try:
+                return _contiguous(call, after, newest)
+            finally:
+                call.cancel()
+
+        return self._anywhere(wire.WATCH_CATALOG, once)
+
+    def versions_since(self, after: int) -> list[RouteSnapshot]:
+        """Return the routes of every catalog version above `after`, ascending.
+
+        What the cluster no longer keeps is left out; the newest is always there, unless it is
+        `after` itself. A server without a watch tells of the newest alone. Raises as `deltas`.
+        """
+        try:
+            deltas = self.deltas(after) if after else None
+            before = self.routes_of_version(after) if deltas else None
+        except (InvalidInput, NotFound) as error:
+            if error.code not in {"status_unimplemented", "catalog_version_not_kept"}:
+                raise
+            deltas, before = None, None
+        if deltas is None or (deltas and before is None):
+            newest = self.list_routes()
+            return [newest] if newest.catalog_version > after else []
+        cache = RouteCache()
+        if before is not None:
+            cache.replace(RouteTable(before.catalog_version, before.routes))
+        snapshots: list[RouteSnapshot] = []
+        for delta in deltas:
+            if not cache.apply(delta):
+                raise Corruption(
+                    f"the delta to catalog version {delta.version} does not fit its routes",
+                    code="answer_malformed",
+                    hint="check which program serves the address",
+                )
+            assert cache.table is not None
+            snapshots.append(
+                RouteSnapshot(delta.version, cache.table.routes, taken_at=datetime.now(UTC))
+            )
+        return snapshots
 
     def get_timestamp(self) -> int:
         """Return a timestamp (HLC) above all that the catalog group has issued."""
@@ -245,6 +380,39 @@ class NodeClient(HistoryCalls):
             wire.metadata_number(trailers, wire.OLDEST_KEY),
         )
 
+    def collect_garbage(
+        self, group: int, *, safe_point: int = 0, versions_max: int = 0
+    ) -> GarbageStatus:
+        """Take one step of garbage collection in a group; it may be repeated.
+
+        Args:
+            group: Its id.
+            safe_point: HLC below which nothing will be read any more; 0 leaves it as it is.
+            versions_max: To be read in this step; 0 for the server's choice.
+
+        Raises:
+            InvalidInput: `safe_point_ahead`, `garbage_step_invalid`.
+        """
+        request = v1.CollectGarbageRequest(
+            group=group, safe_point=safe_point, versions_max=versions_max
+        )
+        return _garbage(self._call(wire.COLLECT_GARBAGE, request, v1.GarbageStatus)[0])
+
+    def pin(self, group: int, pin_id: bytes, read_ts: int) -> GarbageStatus:
+        """Keep `read_ts` readable in a group until `unpin`; it may be repeated.
+
+        Raises:
+            InvalidInput: `read_ts_below_safe_point`, `pin_ahead`, `pin_id_invalid`.
+            Unavailable: `pins_exhausted`.
+        """
+        request = v1.PinRequest(group=group, pin_id=pin_id, read_ts=read_ts)
+        return _garbage(self._call(wire.PIN, request, v1.GarbageStatus)[0])
+
+    def unpin(self, group: int, pin_id: bytes) -> GarbageStatus:
+        """Let go of a pin; nothing happens where there is none."""
+        request = v1.UnpinRequest(group=group, pin_id=pin_id)
+        return _garbage(self._call(wire.UNPIN, request, v1.GarbageStatus)[0])
+
     def put(self, key: bytes, value: bytes) -> int:
         """Write one key and return its log index; at-least-once."""
         request = rawkv.RawPutRequest(key=key, value=value)
@@ -308,6 +476,52 @@ class NodeClient(HistoryCalls):
                 if end is not None and start >= end:
                     return
             left = None if left is None else left - len(answer.kv)
+
+
+def _garbage(message: v1.GarbageStatus) -> GarbageStatus:
+    return GarbageStatus(
+        message.group,
+        message.safe_point,
+        message.pins,
+        message.dropped,
+        message.scanned,
+        message.done,
+    )
+
+
+def _snapshot(
+    method: str, version: int, routes: Iterable[distribution.RouteDescriptor]
+) -> RouteSnapshot:
+    try:
+        checked = wire.routes_of(routes)
+    except InvalidInput as error:
+        raise answer_refused(method, error) from error
+    return RouteSnapshot(version, checked, taken_at=datetime.now(UTC))
+
+
+def _contiguous(events: Iterable[bytes], after: int, newest: int) -> list[RouteDelta] | None:
+    """Return the deltas from `after` to `newest`; None where a snapshot comes instead."""
+    deltas: list[RouteDelta] = []
+    for data in events:
+        event = parse_answer(distribution.CatalogWatchEvent, wire.WATCH_CATALOG, data)
+        if event.WhichOneof("payload") != "delta":
+            return None
+        try:
+            delta = wire.delta_of(event.delta)
+        except InvalidInput as error:
+            raise answer_refused(wire.WATCH_CATALOG, error) from error
+        if delta.previous_version != after:
+            raise Corruption(
+                f"after catalog version {after} comes the delta from {delta.previous_version} "
+                f"to {delta.version}",
+                code="answer_malformed",
+                hint="check which program serves the address",
+            )
+        deltas.append(delta)
+        after = delta.version
+        if after >= newest:
+            break
+    return deltas
 
 
 def _window(message: v1.LoadWindows) -> ClosedWindow:

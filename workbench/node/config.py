@@ -52,10 +52,11 @@ _FIELDS: Final = (
     "listen",
     "window_ms",
     "buckets",
+    "founded",
     "members",
     "routes",
 )
-_MEMBER_FIELDS: Final = ("node", "address", "groups")
+_MEMBER_FIELDS: Final = ("node", "address", "groups", "joins", "removed")
 _ROUTE_FIELDS: Final = (
     "route_id",
     "start",
@@ -65,6 +66,7 @@ _ROUTE_FIELDS: Final = (
     "parent_route_id",
     "split_at_hlc",
 )
+_KINDS: Final = {str: "a text", int: "a whole number", list: "a list", bool: "true or false"}
 _ADDRESS: Final = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]]+)):(?P<port>\d{1,5})"
 )
@@ -83,6 +85,8 @@ class NodeConfig:
         routes: What the catalog starts with as version 1, ascending by start.
         window_ms: Length of a load window.
         buckets: Into how many parts a route's span is divided where its load is counted.
+        founded: The node has been part of a cluster that served: an empty directory means that
+            it lost what it promised to keep, and it does not start.
     """
 
     cluster_id: str
@@ -93,11 +97,28 @@ class NodeConfig:
     routes: tuple[RouteDescriptor, ...]
     window_ms: int = WINDOW_MS
     buckets: int = BUCKETS
+    founded: bool = False
 
     @property
     def groups(self) -> tuple[int, ...]:
         """The groups of which this node keeps a replica, ascending."""
-        return tuple(sorted(g for m in self.members if m.node == self.node for g in m.groups))
+        own = next(member for member in self.members if member.node == self.node)
+        return tuple(sorted({*own.groups, *own.joins}))
+
+    @property
+    def joins(self) -> tuple[int, ...]:
+        """The groups that this node came to after they were founded, ascending."""
+        return next(member.joins for member in self.members if member.node == self.node)
+
+    @property
+    def present(self) -> tuple[Member, ...]:
+        """All nodes but those that were removed."""
+        return tuple(member for member in self.members if not member.removed)
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other node has a vote in a group of this one."""
+        return all(self.voters_of(group) == {self.node} for group in self.groups)
 
     def voters_of(self, group: int) -> frozenset[int]:
         """Return the nodes that found a group; empty where there is no such group."""
@@ -162,6 +183,7 @@ def config_text(config: NodeConfig) -> str:
         f"listen = {_text(config.listen)}",
         f"window_ms = {config.window_ms}",
         f"buckets = {config.buckets}",
+        *(["founded = true"] if config.founded else []),
     ]
     for member in config.members:
         lines += [
@@ -170,6 +192,8 @@ def config_text(config: NodeConfig) -> str:
             f"node = {member.node}",
             f"address = {_text(member.address)}",
             f"groups = {list(member.groups)}",
+            *([f"joins = {list(member.joins)}"] if member.joins else []),
+            *(["removed = true"] if member.removed else []),
         ]
     for route in config.routes:
         lines += ["", "[[routes]]", f"route_id = {route.route_id}"]
@@ -199,6 +223,8 @@ def check_config(config: NodeConfig, source: str) -> None:
     if config.node not in nodes:
         _refuse(source, f"node = {config.node} is not among the members {nodes}")
     own = config.members[nodes.index(config.node)]
+    if own.removed:
+        _refuse(source, f"members: node {own.node} was removed; start it under another id")
     if own.address != config.listen:
         what = f"listen = {config.listen!r} is not member {own.node}'s address {own.address!r}"
         _refuse(source, what)
@@ -252,9 +278,15 @@ def _check_numbers(config: NodeConfig, source: str) -> None:
 def _check_groups(config: NodeConfig, source: str) -> None:
     """Check that groups have voters, not too many, and that routes lie on groups that exist."""
     for member in config.members:
-        if (twice := Counter(member.groups).most_common(1)) and twice[0][1] > 1:
+        kept = [*member.groups, *member.joins]
+        if (twice := Counter(kept).most_common(1)) and twice[0][1] > 1:
             _refuse(source, f"members: node {member.node} lists group {twice[0][0]} twice")
     voters = Counter(group for member in config.members for group in member.groups)
+    for member in config.members:
+        if unknown := set(member.joins) - voters.keys():
+            _refuse(
+                source, f"members: node {member.node} joins group {min(unknown)}, which is none"
+            )
     for group, count in sorted(voters.items()):
         if not 1 <= group <= ID_MAX:
             _refuse(source, f"members: group {group} is no number from 1")
@@ -315,20 +347,31 @@ class _Reader:
             routes=ordered,
             window_ms=self._take(top, "", "window_ms", int, WINDOW_MS),
             buckets=self._take(top, "", "buckets", int, BUCKETS),
+            founded=self._flag(top, "", "founded"),
         )
         check_config(config, str(self._path))
         return config
 
     def _member(self, where: str, table: dict[str, Any]) -> Member:
         self._check_keys(table, _MEMBER_FIELDS, where)
-        groups = self._take(table, where, "groups", list)
-        if not all(type(group) is int for group in groups):
-            _refuse(self._path, f"{where}groups = {groups!r} are not whole numbers")
         return Member(
             self._take(table, where, "node", int),
             self._take(table, where, "address", str),
-            tuple(sorted(groups)),
+            self._groups(table, where, "groups", None),
+            self._groups(table, where, "joins", []),
+            self._flag(table, where, "removed"),
         )
+
+    def _flag(self, table: dict[str, Any], where: str, name: str) -> bool:
+        return bool(self._take(table, where, name, bool, default=False))
+
+    def _groups(
+        self, table: dict[str, Any], where: str, name: str, default: list[int] | None
+    ) -> tuple[int, ...]:
+        groups = self._take(table, where, name, list, default)
+        if not all(type(group) is int for group in groups):
+            _refuse(self._path, f"{where}{name} = {groups!r} are not whole numbers")
+        return tuple(sorted(groups))
 
     def _route(self, where: str, table: dict[str, Any]) -> RouteDescriptor:
         self._check_keys(table, _ROUTE_FIELDS, where)
@@ -391,7 +434,9 @@ class _Reader:
             return default
         value = table[name]
         if type(value) is not kind:
-            words = {str: "a text", int: "a whole number", list: "a list"}[kind]
+            words = {str: "a text", int: "a whole number", list: "a list", bool: "true or false"}[
+                kind
+            ]
             _refuse(self._path, f"{where}{name} = {value!r} is not {words}")
         return value
 

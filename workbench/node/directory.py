@@ -2,14 +2,14 @@
 
     DIR/NODE.json    {"format": "workbench.node/1", "cluster_id": "…", "node": 1}
     DIR/LOCK         held with flock while a process uses the directory; holds its pid
-    DIR/log/         node.log        DIR/engine/   node.engine
+    DIR/log/         node.log        DIR/engine/   node.engine    DIR/snapshots/   node.pieces
 
 Rules: the lock comes first, before anything is read or written. NODE.json is written once and
 never changed. A lock goes with its process, however that ends; the pid in the file is only a
 name for it, cleared at once by the next who gets the lock, and believed only where the lock is
 held and two looks agree.
 
-Not here: what lies in the two folders.
+Not here: what lies in the three folders.
 """
 
 from __future__ import annotations
@@ -103,6 +103,11 @@ class NodeDirectory:
     def log(self) -> Path:
         """Where the log lies."""
         return self.path / "log"
+
+    @property
+    def snapshots(self) -> Path:
+        """Where raft_snapshots that come in lie until they are installed."""
+        return self.path / "snapshots"
 
     @property
     def engine(self) -> Path:

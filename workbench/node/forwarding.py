@@ -13,7 +13,9 @@ Rules:
 - A read that is not answered is Unavailable, a write OutcomeUnknown unless it certainly was not
   sent; both have the code `leader_unreachable` and name group, node and address.
 
-Here a group has one voter, so the node that keeps a replica leads it. Not here: who owns a key.
+- Who leads is what the replica here says. Where there is none, a voter is asked, and the next one
+  after it, until one answers or tells who leads.
+Not here: who owns a key, and how often a call is tried (`services.calls`).
 """
 
 from __future__ import annotations
@@ -26,13 +28,13 @@ import grpc
 import grpc.aio
 
 from workbench.errors import NotFound, OutcomeUnknown, Unavailable, WorkbenchError
+from workbench.model.node import Member
 from workbench.node import wire
 from workbench.node.errors import Failure, Redirected, error_of, failure_of, never_sent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
-    from workbench.model.node import Member
 
 FORWARD_TIMEOUT_S: Final = 4.0
 # Of what the caller still waits for us; the rest is for telling it what went wrong.
@@ -79,39 +81,90 @@ class Reply:
     trailers: Metadata = ()
 
 
+class RouteMoved(Redirected):
+    """Another node leads the group, and the caller asked to be told so.
+
+    It goes out as ABORTED with a `workbench.v1.RouteMoved` detail.
+    """
+
+    def __init__(self, node: int, group: int, leader_address: str) -> None:
+        super().__init__(node, group, leader_address)
+        self.group = group
+
+
 class Peers:
     """The other nodes of the cluster.
 
     Args:
         members: All nodes, this one included.
         node: This one's id.
+        leader_of: Returns who leads a group; 0: nobody knows, None: there is no replica here.
     """
 
-    def __init__(self, members: Sequence[Member], node: int) -> None:
+    def __init__(
+        self, members: Sequence[Member], node: int, leader_of: Callable[[int], int | None]
+    ) -> None:
         self.members = tuple(members)
         self.node = node
-        self._leaders = {group: each for each in members for group in each.groups}
+        self._leader_of = leader_of
+        self._by_node = {each.node: each for each in members}
+        self._by_address = {each.address: each for each in members}
+        self._voters: dict[int, list[Member]] = {}
+        for each in members:
+            for group in (*each.groups, *each.joins):
+                self._voters.setdefault(group, []).append(each)
+        # Who led a group of which no replica is here, when it was last asked.
+        self._hints: dict[int, Member] = {}
         self._channels: dict[int, grpc.aio.Channel] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
+    def set(self, node: int, member: Member | None) -> None:
+        """Take note of where a node is that joins, or with None that it is gone."""
+        known = self._by_node.pop(node, None)
+        if known is not None:
+            self._by_address.pop(known.address, None)
+        if member is not None:
+            groups = member.groups if known is None else known.groups
+            member = Member(node, member.address, groups)
+            self._by_node[node] = self._by_address[member.address] = member
+        self.members = tuple(self._by_node[each] for each in sorted(self._by_node))
+        for group, voters in self._voters.items():
+            kept = [each for each in voters if each.node != node]
+            self._voters[group] = [*kept, member] if member and group in member.groups else kept
+        self._hints = {g: each for g, each in self._hints.items() if each.node != node}
+
     def leads(self, group: int) -> bool:
-        """Tell whether this node leads a group; NotFound (`group_absent`) where nobody does."""
-        return self.leader(group).node == self.node
+        """Tell whether this node leads a group; NotFound (`group_absent`) where there is none."""
+        self._check_exists(group)
+        return self._leader_of(group) == self.node
 
     def leader(self, group: int) -> Member:
-        """Return who leads a group.
+        """Return who leads a group, as far as this node knows.
 
         Raises:
             NotFound: `group_absent`: the cluster has no such group.
+            Unavailable: `leader_unknown`: there is none at the moment.
         """
-        member = self._leaders.get(group)
+        self._check_exists(group)
+        node = self._leader_of(group)
+        if node is None:
+            return self._hints.get(group) or self._voters[group][0]
+        member = self._by_node.get(node)
         if member is None:
+            raise Unavailable(
+                f"node {self.node} knows of no leader of group {group}",
+                code="leader_unknown",
+                hint="nothing was done: try again in a moment, and see whether its nodes run",
+            )
+        return member
+
+    def _check_exists(self, group: int) -> None:
+        if group not in self._voters:
             raise NotFound(
                 f"the cluster has no group {group}",
                 code="group_absent",
-                hint=f"it has {', '.join(map(str, sorted(self._leaders)))}",
+                hint=f"it has {', '.join(map(str, sorted(self._voters)))}",
             )
-        return member
 
     def check_leads(self, group: int) -> None:
         """Raise Redirected (`not_leader`) where another node leads a group.
@@ -128,9 +181,12 @@ class Peers:
         Raises:
             WorkbenchError: what the leader answered, code and text unchanged.
             Unavailable: `leader_unreachable`; `not_leader` for a call that was forwarded.
+            RouteMoved: the caller wants to go there itself.
             OutcomeUnknown: `leader_unreachable`, of a write.
         """
         member = self.leader(group)
+        if wire.metadata_value(call.metadata, wire.REDIRECT_KEY) is not None:
+            raise RouteMoved(self.node, group, member.address)
         self._check_hop(call, group)
         try:
             return await self._send(call, member)
@@ -142,7 +198,27 @@ class Peers:
                 return await self._send(call, member)
             except grpc.aio.AioRpcError as error:
                 refusal = error
+        self._ask_another(group, member, refusal)
         raise _refusal(refusal, member, f"group {group}", writes=writes) from refusal
+
+    def _ask_another(self, group: int, member: Member, refusal: grpc.aio.AioRpcError) -> None:
+        """Note that `member` did not answer for a group; raise where another may lead by now.
+
+        Raises:
+            Unavailable: `leader_unknown`: nothing was done.
+        """
+        voters = self._voters[group]
+        told = wire.metadata_value(refusal.trailing_metadata() or (), wire.LEADER_KEY)
+        following = voters[(voters.index(member) + 1) % len(voters)] if member in voters else None
+        hint = self._by_address.get(told or "") or following
+        if hint is not None:
+            self._hints[group] = hint
+        if len(voters) > 1 and never_sent(failure_of(refusal)):
+            raise Unavailable(
+                f"node {member.node} at {member.address}, which led group {group}, does not answer",
+                code="leader_unknown",
+                hint="nothing was done: try again in a moment, when another node leads",
+            ) from refusal
 
     async def stream(self, call: Call, member: Member) -> AsyncIterator[Reply]:
         """Send a call to a node and yield its answers; the last has no data but the trailers.
@@ -203,12 +279,16 @@ class Peers:
             closing.add_done_callback(self._closing.discard)
 
     def _check_hop(self, call: Call, group: int) -> None:
-        if call.forwarded or self.leads(group):
-            raise Unavailable(
-                f"node {self.node} does not lead group {group}",
-                code="not_leader",
-                hint="try again; check that all nodes have the same configuration",
-            )
+        if not call.forwarded and not self.leads(group):
+            return
+        leader = self._leader_of(group)
+        if call.forwarded and leader not in {None, 0, self.node}:
+            raise Redirected(self.node, group, self.leader(group).address)
+        raise Unavailable(
+            f"node {self.node} does not lead group {group}",
+            code="not_leader",
+            hint="try again; check that all nodes have the same configuration",
+        )
 
     def _metadata(self, call: Call) -> Metadata:
         request_id = wire.metadata_value(call.metadata, wire.REQUEST_ID_KEY)

@@ -45,7 +45,8 @@ class KnownRoutes:
         self._peers = peers
         self._sampler = sampler
         self._events = events
-        self._led = frozenset(config.groups)
+        self._groups = config.groups
+        self._led: frozenset[int] = frozenset()
         self._history = RouteHistory(config.routes)
         self._silent = False
         self._tell_sampler()
@@ -54,6 +55,10 @@ class KnownRoutes:
     def current(self) -> RouteTable:
         """The newest table; version 0 is the configuration's."""
         return self._history.current
+
+    def table(self, version: int) -> RouteTable:
+        """Return the routes of one of the newest versions; raises as `RouteHistory.owner_of`."""
+        return self._history.table(version)
 
     def group_of(self, key: bytes) -> int:
         """Return the group that owns a key; Unavailable (`ownership_unknown`) where none does."""
@@ -72,9 +77,17 @@ class KnownRoutes:
         if table is not None:
             self._take(table)
 
+    def follow_leaders(self) -> None:
+        """Have the sampler count for the groups that this node leads now, and no others."""
+        status = self._runtime.status
+        led = frozenset(group for group in self._groups if status(group).serving)
+        if led != self._led:
+            self._led = led
+            self._tell_sampler()
+
     async def refresh(self) -> None:
         """Take the newest routes from wherever the catalog group is."""
-        if self._peers.leads(CATALOG_GROUP):
+        if self._runtime.leader(CATALOG_GROUP) is not None:
             self.take_applied()
             return
         request = distribution.ListRoutesRequest().SerializeToString()

@@ -96,6 +96,8 @@ class PeerLinks:
         self._receive = receive
         self._unreachable = unreachable
         self._events = events
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: dict[int, asyncio.Task[None]] = {}
         self._links = {each.node: _Link(each) for each in members if each.node != node}
 
     def send(self, messages: Mapping[int, Sequence[GroupMessage]]) -> None:
@@ -117,11 +119,32 @@ class PeerLinks:
         """Return the nodes to which a stream is open, ascending."""
         return tuple(sorted(node for node, link in self._links.items() if link.connected))
 
+    async def set(self, node: int, member: Member | None) -> None:
+        """Begin to speak with a node that joins or moved, or with None let go of one."""
+        old = self._links.get(node)
+        if old is not None and member is not None and old.member.address == member.address:
+            return
+        self._links.pop(node, None)
+        task = self._tasks.pop(node, None)
+        if task is not None:
+            task.cancel()
+        if member is not None:
+            self._links[node] = _Link(member)
+            if self._group is not None:
+                self._begin(self._links[node])
+
     async def run(self) -> None:
         """Keep a stream to every peer, until cancelled."""
         async with asyncio.TaskGroup() as group:
+            self._group = group
             for link in self._links.values():
-                group.create_task(self._keep(link))
+                self._begin(link)
+            # Members may come while there is no other: a lone node waits for them.
+            await asyncio.Event().wait()
+
+    def _begin(self, link: _Link) -> None:
+        assert self._group is not None
+        self._tasks[link.member.node] = self._group.create_task(self._keep(link))
 
     def handler(self) -> grpc.RpcMethodHandler:
         """Return the gRPC handler of streams that come in."""
@@ -198,6 +221,8 @@ class PeerLinks:
         sender = 0
         try:
             async for data in frames:
+                if sender and sender not in self._links:
+                    raise _stranger(f"node {sender} is no member any more")
                 if sender:
                     self._receive(decode_frame(data, sender, self._node))
                 else:

@@ -1,20 +1,22 @@
 """The turn loop of a node: what waits becomes durable together, takes effect, and is answered.
 
-    propose, read ──▶ Host queue ──begin──▶ log.append, log.sync ──finish──▶ futures
+    propose, read ─┐                      early messages ──▶ peers
+    receive ───────┴▶ Host queue ──begin──▶ log.append, log.sync ──finish──▶ futures, messages
          ▲                                     (worker thread)                  │
          └────── whatever arrives meanwhile goes into the next turn ◀───────────┘
 
 Rules:
 
 - One turn at a time. Nothing is answered before the sync that it depends on has returned.
-- All but log.sync, engine.flush and the pages of an export runs in the event loop's thread, so
+- All but syncs, engine.flush and the pages of an export runs in the event loop's thread, so
   there are no locks. A page reads from a moment of the engine that was taken in the loop.
+- A leader's requests go out before the sync (`Turn.early`), everything else after it.
 - A failing disk, or an entry that cannot be applied, ends the node: `run` raises. What waited
   then is of unknown outcome, never acknowledged. A stored row that a read finds damaged is that
   read's error: the node goes on to serve what is sound.
 - Once so much was logged, the engine is flushed and the log is cut below what that flush holds.
 
-The node's clock is read here and nowhere else. Not here: gRPC, and other nodes.
+The node's clock is read here and nowhere else. Not here: gRPC, and how messages travel.
 """
 
 from __future__ import annotations
@@ -27,24 +29,33 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from workbench.errors import OutcomeUnknown, Storage, Unavailable, WorkbenchError
+from workbench.host.values import MembersChanged
 from workbench.replica.commands import Answer, Done, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from workbench.host.host import Host
+    from workbench.host.values import Reply, Turn
     from workbench.model.node import GroupStatus
-    from workbench.ports.storage import Engine, LogStorage
+    from workbench.ports.consensus import Configuration
+    from workbench.ports.peers import GroupMessage
+    from workbench.ports.storage import Engine, LogStorage, RaftSnapshots
     from workbench.replica.commands import Command, Read, Result
     from workbench.routing.table import RouteTable
 
-TICK_S: Final = 0.1
+# Ten of these without a leader, and a node campaigns: between 0.4 and 0.8 s.
+TICK_S: Final = 0.04
 FLUSH_AFTER_LOG_BYTES: Final = 64 * 2**20
 # A disk that does not come back within this leaves callers without an answer of their own.
 ANSWER_TIMEOUT_MS: Final = 30_000
 _ENTRY_OVERHEAD_BYTES: Final = 32
 
 T = TypeVar("T")
+
+if TYPE_CHECKING:
+    Ended = Result | Answer | MembersChanged
+    Send = Callable[[Mapping[int, tuple[GroupMessage, ...]]], None]
 
 
 def wall_ms() -> int:
@@ -56,7 +67,7 @@ def wall_ms() -> int:
 class _Waiting:
     """A call that waits for its reply."""
 
-    future: asyncio.Future[Result | Answer]
+    future: asyncio.Future[Ended]
     due_ms: int
     writes: bool
 
@@ -65,25 +76,34 @@ class Runtime:
     """Drives the groups of one node; made and used in one event loop.
 
     Args:
+        node: Id of this node.
         host: Of the groups.
         log: Opened; closed by `close`.
         engine: Likewise.
+        snapshots: Of each group that has other members.
+        send: Takes messages by receiving node, and may lose them.
         clock_ms: Wall clock in Unix milliseconds.
         flush_after_bytes: Log bytes after which the engine is flushed and the log cut.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it drives, named
         self,
+        node: int,
         host: Host,
         log: LogStorage,
         engine: Engine,
         *,
+        snapshots: Mapping[int, RaftSnapshots] | None = None,
+        send: Send = lambda _: None,
         clock_ms: Callable[[], int] = wall_ms,
         flush_after_bytes: int = FLUSH_AFTER_LOG_BYTES,
     ) -> None:
+        self.node = node
         self._host = host
         self._log = log
         self._engine = engine
+        self._snapshots = snapshots or {}
+        self.send = send
         self._clock_ms = clock_ms
         self._flush_after_bytes = flush_after_bytes
         self._wake = asyncio.Event()
@@ -172,6 +192,57 @@ class Runtime:
         self.check_open()
         return await asyncio.get_running_loop().run_in_executor(self._reader, work)
 
+    async def change_members(self, group: int, wanted: Configuration) -> Configuration:
+        """Have a group's members changed by one; committed and in force when this returns.
+
+        Raises:
+            InvalidInput: `configuration_change_invalid`.
+            NotFound: `group_absent`.
+            Unavailable: `node_stopping`, `not_leader`, `configuration_changing`.
+            OutcomeUnknown: `node_failed`, `commit_timed_out`, `leadership_lost`.
+        """
+        token, future = self._expect(writes=True)
+        try:
+            self._host.change_members(group, wanted, token)
+        except WorkbenchError:
+            del self._waiting[token]
+            raise
+        self._wake.set()
+        result = await future
+        assert isinstance(result, MembersChanged), result
+        return result.configuration
+
+    def transfer_leader(self, group: int, to: int) -> None:
+        """Hand the leadership of a group to another voter; see `status` for whether it went.
+
+        Raises:
+            Unavailable: `not_leader`.
+            InvalidInput: `transfer_target_invalid`.
+            NotFound: `group_absent`.
+        """
+        self._host.transfer_leader(group, to)
+        self._wake.set()
+
+    def leader(self, group: int) -> int | None:
+        """Return who leads a group as far as this node knows; 0: unknown, None: no replica here."""
+        if not self._host.has(group):
+            return None
+        return self._host.status(group).leader_node
+
+    def members(self, group: int) -> Configuration:
+        """Return the members of a group as its log has them; NotFound (`group_absent`)."""
+        return self._host.members(group)
+
+    def receive(self, messages: Iterable[GroupMessage]) -> None:
+        """Take in what other nodes say; it goes into the next turn."""
+        self._host.receive(messages)
+        self._wake.set()
+
+    def unreachable(self, node: int) -> None:
+        """Note that messages to a node were lost."""
+        self._host.unreachable(node)
+        self._wake.set()
+
     def status(self, group: int) -> GroupStatus:
         """Return how a group is on this node; NotFound (`group_absent`) where it has none."""
         return self._host.status(group)
@@ -235,17 +306,17 @@ class Runtime:
         try:
             applied = self._host.applied()
             self._engine.flush()
-            self._log.compact(applied)
+            self._log.compact(self._host.flushed(applied))
         finally:
             try:
                 self._log.close()
             finally:
                 self._engine.close()
 
-    def _expect(self, *, writes: bool) -> tuple[int, asyncio.Future[Result | Answer]]:
+    def _expect(self, *, writes: bool) -> tuple[int, asyncio.Future[Ended]]:
         self.check_open()
         self._last_token += 1
-        future: asyncio.Future[Result | Answer] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         due_ms = self._clock_ms() + ANSWER_TIMEOUT_MS
         self._waiting[self._last_token] = _Waiting(future, due_ms, writes)
         return self._last_token, future
@@ -253,25 +324,42 @@ class Runtime:
     async def _turn(self) -> None:
         """Make durable what waits, let it take effect, and answer it."""
         turn = self._host.begin(self._clock_ms())
+        if turn.early:
+            self.send(turn.early)
         if turn.writes:
             self._log.append(turn.writes)
             for write in turn.writes:
                 for entry in write.entries:
                     self._logged_bytes += len(entry.data) + _ENTRY_OVERHEAD_BYTES
-            if turn.must_sync:
-                loop = asyncio.get_running_loop()
-                await loop.run_in_executor(self._syncer, self._log.sync)
-        for reply in self._host.finish(turn, self._clock_ms()):
-            waiting = self._waiting.pop(reply.token, None)
-            if isinstance(reply.result, Storage):
-                raise reply.result
-            # The caller may have gone; what it asked for took effect all the same.
-            if waiting is None or waiting.future.done():
-                continue
-            if isinstance(reply.result, WorkbenchError):
-                waiting.future.set_exception(reply.result)
-            else:
-                waiting.future.set_result(reply.result)
+        if turn.must_sync or turn.chunks:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._syncer, self._sync, turn)
+        finished = self._host.finish(turn, self._clock_ms())
+        if finished.messages:
+            self.send(finished.messages)
+        for reply in finished.replies:
+            self._answer(reply)
+
+    def _answer(self, reply: Reply) -> None:
+        """End a call; its caller may have gone, what it asked for took effect all the same."""
+        waiting = self._waiting.pop(reply.token, None)
+        if isinstance(reply.result, Storage):
+            raise reply.result
+        if waiting is None or waiting.future.done():
+            return
+        if isinstance(reply.result, WorkbenchError):
+            waiting.future.set_exception(reply.result)
+        else:
+            waiting.future.set_result(reply.result)
+
+    def _sync(self, turn: Turn) -> None:
+        """Make a turn durable: pieces first, since the log may say that all are there."""
+        for each in turn.chunks:
+            self._snapshots[each.group].keep(each.chunk)
+        for group in dict.fromkeys(each.group for each in turn.chunks):
+            self._snapshots[group].sync()
+        if turn.must_sync:
+            self._log.sync()
 
     async def _maintain(self) -> None:
         """Flush the engine beside the turns; cut the log once the flush is done."""
@@ -279,7 +367,7 @@ class Runtime:
             flushed, future = self._flushing
             self._flushing = None
             future.result()
-            self._log.compact(flushed)
+            self._log.compact(self._host.flushed(flushed))
         if self._flushing is None and self._logged_bytes >= self._flush_after_bytes:
             self._logged_bytes = 0
             # Taken before the flush begins: a later entry may miss it.

@@ -2,7 +2,8 @@
 
     config ──▶ directory (lock) ──▶ log ──▶ engine ──▶ Host ──▶ Runtime ──▶ services ──▶ port
 
-    SIGTERM, SIGINT ──▶ refuse new calls ──▶ answer what waits ──▶ flush ──▶ close ──▶ exit 0
+    SIGTERM, SIGINT ──▶ hand over what is led ──▶ refuse new calls ──▶ answer what waits
+                    ──▶ flush ──▶ close ──▶ exit 0
     failing disk, damaged state ──▶ event `failed`, last line on stderr ──▶ exit 1
 
 Everything is checked before the port is served: configuration, lock, identity, log, state, and
@@ -15,6 +16,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import random
 import signal
 import socket
 import sys
@@ -26,8 +28,9 @@ import grpc
 import grpc.aio
 
 from workbench._version import __version__
-from workbench.errors import AlreadyExists, Unavailable, WorkbenchError
-from workbench.host.host import Group, Host
+from workbench.errors import AlreadyExists, Conflict, Unavailable, WorkbenchError
+from workbench.host.host import Host
+from workbench.host.start import start_group
 from workbench.node import wire
 from workbench.node.config import check_address, read_config
 from workbench.node.directory import Identity, NodeDirectory
@@ -36,8 +39,11 @@ from workbench.node.events import Events
 from workbench.node.forwarding import FORWARD_TIMEOUT_S, Peers
 from workbench.node.known_routes import KnownRoutes
 from workbench.node.log import SegmentLog
+from workbench.node.peer_links import STREAM, PeerLinks
+from workbench.node.pieces import FilePieces
 from workbench.node.runtime import Runtime, wall_ms
 from workbench.node.sampler import Sampler
+from workbench.node.services.admin import Admin
 from workbench.node.services.calls import Desk, stream, unary
 from workbench.node.services.distribution import Distribution
 from workbench.node.services.exporting import Exporting
@@ -45,17 +51,18 @@ from workbench.node.services.kv import Kv
 from workbench.node.services.observing import Observing
 from workbench.node.services.rawkv import RawKv
 from workbench.node.services.restoring import Restoring
-from workbench.ports.consensus import HardState
-from workbench.ports.storage import GroupLog
-from workbench.raft.single import SingleVoter
+from workbench.ports.consensus import Configuration
 from workbench.replica.commands import Bootstrap, OwnedSpan
-from workbench.replica.replica import Replica
+from workbench.replica.layout import load_progress
+from workbench.replica.raft_snapshot import EngineSnapshots
 from workbench.routing.rules import CATALOG_GROUP
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
     from workbench.node.config import NodeConfig
+    from workbench.ports.storage import Engine
 
 # How long answers under way may take once the node stops; forwarded ones take the longest.
 GRACE_S: Final = FORWARD_TIMEOUT_S + 1.0
@@ -66,7 +73,11 @@ QUIET_ROUNDS_MAX: Final = 20
 # Groups that cannot serve yet (a clock set back) keep nobody else waiting longer than this.
 SERVING_TIMEOUT_S: Final = 5.0
 SAMPLE_S: Final = 0.1
-_EMPTY_LOG: Final = GroupLog(HardState(), 1, 0, 0, ())
+# Handing a group over takes a round trip; a voter that is down costs one attempt.
+HAND_OVER_S: Final = 1.5
+HAND_OVER_ATTEMPTS: Final = 3
+# Elections need no secret, only that nodes differ.
+_DRAW: Final = random.SystemRandom().randrange
 
 
 def serve(config_path: Path) -> int:
@@ -109,29 +120,42 @@ async def _serve(config: NodeConfig, events: Events) -> None:
         _bind(server, config.listen)
         runtime = _open_runtime(config, directory)
         opened.callback(runtime.close)
-        peers = Peers(config.members, config.node)
+        links = PeerLinks(
+            config.cluster_id,
+            config.node,
+            config.present,
+            receive=runtime.receive,
+            unreachable=runtime.unreachable,
+            events=events,
+        )
+        runtime.send = links.send
+        peers = Peers(config.present, config.node, runtime.leader)
         sampler = Sampler(config.node, window_ms=config.window_ms, buckets_per_route=config.buckets)
         routes = KnownRoutes(config, runtime, peers, sampler, events)
         desk = Desk(config, runtime, peers, routes, sampler, events)
-        _register(server, desk)
+        _register(server, desk, links)
         try:
-            await _run(server, desk, stop)
+            await _run(server, desk, links, stop)
         finally:
             await peers.close()
     events.tell("stopped")
 
 
-async def _run(server: grpc.aio.Server, desk: Desk, stop: asyncio.Event) -> None:
+async def _run(server: grpc.aio.Server, desk: Desk, links: PeerLinks, stop: asyncio.Event) -> None:
     """Take turns and serve until `stop` is set; raises what ended the turns before."""
     turns = asyncio.create_task(desk.runtime.run())
     stopping = asyncio.create_task(stop.wait())
     background = [
+        asyncio.create_task(links.run()),
         asyncio.create_task(desk.routes.follow()),
         asyncio.create_task(_sample(desk)),
     ]
     try:
-        waiting = await _until_serving(desk, turns, stopping)
-        await server.start()
+        if not desk.config.alone:
+            await server.start()  # a leader is elected only over the port
+        waiting = await _until_led(desk, turns, stopping)
+        if desk.config.alone:
+            await server.start()
         desk.events.tell(
             "serving",
             address=desk.config.listen,
@@ -144,6 +168,7 @@ async def _run(server: grpc.aio.Server, desk: Desk, stop: asyncio.Event) -> None
                 loop.result()
         if not turns.done():
             desk.events.tell("stopping")
+            await hand_over(desk.runtime, desk.config.groups, turns)
             desk.runtime.stop()
         try:
             await turns
@@ -160,13 +185,13 @@ async def _run(server: grpc.aio.Server, desk: Desk, stop: asyncio.Event) -> None
         await server.stop(GRACE_S)
 
 
-async def _until_serving(
+async def _until_led(
     desk: Desk, turns: asyncio.Task[None], stopping: asyncio.Task[bool]
 ) -> list[int]:
-    """Wait until all groups serve, but not for ever; return those that do not."""
+    """Wait until all groups have a leader that serves, but not for ever; return the others."""
 
     async def wait() -> None:
-        while _not_serving(desk):
+        while _not_led(desk):
             await desk.runtime.turned()
 
     ready = asyncio.create_task(wait())
@@ -177,7 +202,36 @@ async def _until_serving(
     if turns.done():
         turns.result()
     desk.routes.take_applied()
-    return _not_serving(desk)
+    return _not_led(desk)
+
+
+async def hand_over(runtime: Runtime, groups: Iterable[int], turns: asyncio.Task[None]) -> None:
+    """Give away the leadership of groups that others can lead, before this node stops.
+
+    Whom: the voters in turn, since one of them may be down. Not for ever: a group whose other
+    voters are away has nobody to go to.
+    """
+    node = runtime.node
+    loop = asyncio.get_running_loop()
+    end = loop.time() + HAND_OVER_S
+    for attempt in range(HAND_OVER_ATTEMPTS):
+        led = {
+            group: sorted(runtime.members(group).voters - {node})
+            for group in groups
+            if runtime.leader(group) == node
+        }
+        led = {group: others for group, others in led.items() if others}
+        if not led:
+            return
+        for group, others in led.items():
+            with contextlib.suppress(Unavailable):  # it is being handed over already
+                runtime.transfer_leader(group, others[(group + attempt) % len(others)])
+        until = min(end, loop.time() + HAND_OVER_S / HAND_OVER_ATTEMPTS)
+        while any(runtime.leader(group) == node for group in led):
+            if turns.done() or loop.time() > until:
+                break
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(runtime.turned(), until - loop.time() + QUIET_S)
 
 
 async def _until_quiet(runtime: Runtime) -> None:
@@ -189,14 +243,21 @@ async def _until_quiet(runtime: Runtime) -> None:
             return
 
 
-def _not_serving(desk: Desk) -> list[int]:
-    return [group for group in desk.config.groups if not desk.runtime.status(group).serving]
+def _not_led(desk: Desk) -> list[int]:
+    """Return the groups of this node that nobody serves, as far as it knows."""
+    status = desk.runtime.status
+    return [
+        group
+        for group in desk.config.groups
+        if not status(group).serving and status(group).leader_node in {0, desk.config.node}
+    ]
 
 
 async def _sample(desk: Desk) -> None:
     """Close load windows as time passes, until cancelled."""
     while True:
         desk.routes.take_applied()
+        desk.routes.follow_leaders()
         desk.sampler.advance(desk.runtime.now_us())
         await asyncio.sleep(SAMPLE_S)
 
@@ -211,13 +272,26 @@ def _open_runtime(config: NodeConfig, directory: NodeDirectory) -> Runtime:
         raise
     try:
         found = log.groups()
-        groups = {}
-        for group in config.groups:
-            replica = Replica(group, engine, is_catalog=group == CATALOG_GROUP)
-            kept = found.get(group, _EMPTY_LOG)
-            consensus = SingleVoter(config.node, kept, replica.applied_index)
-            groups[group] = Group(consensus, replica, _bootstrap(config, group))
-        return Runtime(Host(groups), log, engine)
+        _check_not_wiped(config, found, engine)
+        snapshots = {
+            group: EngineSnapshots(group, engine, FilePieces(directory.snapshots, group))
+            for group in config.groups
+        }
+        groups = {
+            group: start_group(
+                config.node,
+                group,
+                engine,
+                found.get(group),
+                members=Configuration(config.voters_of(group)),
+                is_catalog=group == CATALOG_GROUP,
+                bootstrap=_bootstrap(config, group),
+                snapshots=snapshots[group],
+                draw=_DRAW,
+            )
+            for group in config.groups
+        }
+        return Runtime(config.node, Host(groups), log, engine, snapshots=snapshots)
     except BaseException:
         for close in (log.close, engine.close):
             with contextlib.suppress(WorkbenchError):  # the first failure is what is told
@@ -283,7 +357,7 @@ def _probe(address: str) -> None:
         raise missing
 
 
-def _register(server: grpc.aio.Server, desk: Desk) -> None:
+def _register(server: grpc.aio.Server, desk: Desk, links: PeerLinks) -> None:
     """Add all services."""
     observing = Observing(desk)
     services: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
@@ -292,6 +366,7 @@ def _register(server: grpc.aio.Server, desk: Desk) -> None:
         RawKv(desk).handlers(),
         Kv(desk).handlers(),
         Restoring(desk).handlers(),
+        Admin(desk, links).handlers(),
         observing.handlers(),
     ):
         for method, handle in handlers.items():
@@ -301,12 +376,30 @@ def _register(server: grpc.aio.Server, desk: Desk) -> None:
         for method, handle_stream in streams.items():
             _, service, name = method.split("/")
             services.setdefault(service, {})[name] = stream(desk, method, handle_stream)
+    _, service, name = STREAM.split("/")
+    services[service] = {name: links.handler()}
     server.add_generic_rpc_handlers(
         tuple(
             grpc.method_handlers_generic_handler(service, methods)
             for service, methods in services.items()
         )
     )
+
+
+def _check_not_wiped(config: NodeConfig, found: Collection[int], engine: Engine) -> None:
+    """Refuse to start without what this node has promised: it would vote from amnesia.
+
+    Raises:
+        Conflict: `directory_wiped`.
+    """
+    known = {*found, *(g for g in config.groups if load_progress(g, engine).applied_index)}
+    if config.founded and not known.issuperset(config.groups):
+        raise Conflict(
+            f"{config.dir} lacks what node {config.node} promised its cluster to keep, of which it "
+            "has been part before",
+            code="directory_wiped",
+            hint="bring the directory back, or remove the node from the cluster and add another",
+        )
 
 
 def _say(what: object) -> None:

@@ -5,9 +5,10 @@
     DIR/node-1/node.toml    its configuration        DIR/node-1/NODE.json, LOCK, log/, engine/
     DIR/node-1/node.log     what it wrote to stdout and stderr
 
-Rules: group g lives on node ((g − 1) mod nodes) + 1. Whatever `up` began it stops again where it
-fails; it never touches a node that ran before. Only the process that holds a directory's lock is
-ever signalled. `up` on a directory that has a cluster starts what is not running of it.
+Rules: group g is founded on `replicas` nodes in turn, from node ((g − 1) mod nodes) + 1. Whatever
+`up` began it stops again where it fails; it never touches a node that ran before. Only the process
+that holds a directory's lock is ever signalled. `up` on a directory that has a cluster starts what
+is not running of it.
 
 Not here: what a node does, and nodes on other machines.
 """
@@ -15,21 +16,15 @@ Not here: what a node does, and nodes on other machines.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
-import os
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypedDict, Unpack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, NoReturn, TypedDict, Unpack
 
 from workbench.errors import (
     AlreadyExists,
     Conflict,
-    Corruption,
     InvalidArgument,
-    NotFound,
-    Storage,
     Unavailable,
     WorkbenchError,
 )
@@ -37,17 +32,24 @@ from workbench.model.node import GroupStatus, Member, NodeStatus
 from workbench.node.client import NodeClient
 from workbench.node.config import (
     BUCKETS,
+    VOTERS_MAX,
     WINDOW_MS,
     NodeConfig,
     check_config,
-    read_config,
     write_config,
 )
-from workbench.node.directory import IDENTITY_FILE, holder_of
-from workbench.routing.rules import SEED_GROUPS_MAX, even_seed_spans
-from workbench.session.files import write_file
+from workbench.node.directory import holder_of
+from workbench.routing.rules import CATALOG_GROUP, SEED_GROUPS_MAX, even_seed_spans
+from workbench.session.cluster_files import (
+    CLUSTER_FILE,
+    check_not_foreign,
+    config_file,
+    exclusive,
+    make_folder,
+    read,
+    write_list,
+)
 from workbench.session.node_process import (
-    CONFIG_FILE,
     HOST,
     POLL_SECONDS,
     NodeProcess,
@@ -67,12 +69,9 @@ if TYPE_CHECKING:
 
     from workbench.model.routes import RouteDescriptor
 
-SCHEMA: Final = "workbench.local_cluster/1"
-CLUSTER_FILE: Final = "cluster.json"
-LOCK_FILE: Final = "cluster.lock"
-CLUSTER_FILE_BYTES_MAX: Final = 2**20
 NODES: Final = 3
 GROUPS: Final = 4
+REPLICAS: Final = 3
 NODES_MAX: Final = 64
 START_SECONDS_MAX: Final = 30.0
 STATUS_TIMEOUT_S: Final = 2.0
@@ -86,6 +85,8 @@ class ClusterOptions(TypedDict, total=False):
     Attributes:
         nodes: How many; default NODES.
         groups: How many; default GROUPS, or as many as `routes` name.
+        replicas: Nodes that vote in each group; default REPLICAS, or 1 where there are fewer nodes:
+            two voters would need each other, and bear no loss.
         routes: Of catalog version 1; default one even route per group.
         window_ms: Length of a load window; default one minute.
         buckets: Parts of a route in which load is counted; default 16.
@@ -94,6 +95,7 @@ class ClusterOptions(TypedDict, total=False):
 
     nodes: int | None
     groups: int | None
+    replicas: int | None
     routes: Sequence[RouteDescriptor] | None
     window_ms: int | None
     buckets: int | None
@@ -125,8 +127,10 @@ class NodeState:
 
     @property
     def up(self) -> bool:
-        """Whether it answers, and serves every group that it keeps."""
-        return self.status is not None and all(group.serving for group in self.status.groups)
+        """Whether it answers, and knows who serves every group that it keeps."""
+        return self.status is not None and all(
+            _is_led(group, self.node) for group in self.status.groups
+        )
 
     def group(self, group: int) -> GroupStatus | None:
         """Return what it says of one group, None where it says nothing."""
@@ -145,8 +149,20 @@ class ClusterStatus:
 
     @property
     def up(self) -> bool:
-        """Whether all nodes are."""
-        return all(node.up for node in self.nodes)
+        """Whether all nodes are, and every group is served by one of them."""
+        kept = {group for node in self.nodes for group in node.groups}
+        return all(node.up for node in self.nodes) and kept <= set(self.served)
+
+    @property
+    def served(self) -> dict[int, int]:
+        """By group, the node that serves it; groups that nobody serves are left out."""
+        return {
+            group.group: node.node
+            for node in self.nodes
+            if node.status is not None
+            for group in node.status.groups
+            if group.serving
+        }
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -185,7 +201,7 @@ def status(directory: Path) -> ClusterStatus:
         NotFound: `cluster_absent`.
     """
     directory = directory.resolve()
-    configs = _read(directory)
+    configs = read(directory)
     nodes = tuple(_state(config) for config in configs)
     versions = [node.status.catalog_version for node in nodes if node.status is not None]
     return ClusterStatus(configs[0].cluster_id, directory, nodes, max(versions, default=0) or None)
@@ -200,8 +216,8 @@ def down(directory: Path) -> tuple[StoppedNode, ...]:
         Unavailable: `node_not_stopped`.
     """
     directory = directory.resolve()
-    with _exclusive(directory, create=False):
-        return stop(_read(directory))
+    with exclusive(directory):
+        return stop(read(directory))
 
 
 @contextmanager
@@ -230,9 +246,9 @@ def _up(
     directory: Path, started: list[NodeConfig], progress: Progress, options: ClusterOptions
 ) -> ClusterStatus:
     """Start what does not run, and put into `started` whose nodes that are, before they run."""
-    with _exclusive(directory, create=True):
+    with exclusive(directory, create=True):
         if (directory / CLUSTER_FILE).exists():
-            configs = _read(directory)
+            configs = read(directory)
             _check_same(directory, configs, options)
         else:
             configs = _new(directory, options)
@@ -247,6 +263,9 @@ def _up(
             check_port_free(config)
         started += down_now
         _start(configs, down_now, progress)
+        for config in configs:
+            if not config.founded and not config.joins:
+                write_config(config_file(config.dir), replace(config, founded=True))
     return status(directory)
 
 
@@ -280,7 +299,7 @@ def _ask(config: NodeConfig) -> NodeStatus | None:
 
 def _new(directory: Path, options: ClusterOptions) -> tuple[NodeConfig, ...]:
     """Write the configuration of a new cluster; its cluster.json comes last."""
-    _check_not_foreign(directory)
+    check_not_foreign(directory)
     nodes = _or_default(options.get("nodes"), NODES)
     if not 1 <= nodes <= NODES_MAX:
         raise InvalidArgument(
@@ -297,9 +316,16 @@ def _new(directory: Path, options: ClusterOptions) -> tuple[NodeConfig, ...]:
             hint=f"choose 1 to {SEED_GROUPS_MAX} groups, and routes on these",
         )
     routes = options.get("routes") or even_seed_spans(groups)
+    replicas = _or_default(options.get("replicas"), REPLICAS if nodes >= REPLICAS else 1)
+    if not 1 <= replicas <= min(nodes, VOTERS_MAX):
+        raise InvalidArgument(
+            f"{replicas} replicas of each group cannot be kept on {nodes} nodes",
+            code="replicas_out_of_range",
+            hint=f"choose 1 to {min(nodes, VOTERS_MAX)} replicas, or more nodes",
+        )
     ports = choose_ports(nodes, options.get("base_port"))
     members = tuple(
-        Member(node, f"{HOST}:{ports[node - 1]}", tuple(range(node, groups + 1, nodes)))
+        Member(node, f"{HOST}:{ports[node - 1]}", _founded(node, nodes, groups, replicas))
         for node in range(1, nodes + 1)
     )
     cluster_id = str(SystemRng().uuid())
@@ -320,40 +346,15 @@ def _new(directory: Path, options: ClusterOptions) -> tuple[NodeConfig, ...]:
     for config in configs:
         check_port_free(config)
     for config in configs:
-        _make_folder(config.dir)
-        write_config(_config_file(config.dir), config)
-    document = {
-        "schema": SCHEMA,
-        "cluster_id": cluster_id,
-        "nodes": [{"id": config.node, "dir": config.dir.name} for config in configs],
-    }
-    write_file(directory / CLUSTER_FILE, json.dumps(document, indent=2).encode() + b"\n")
+        make_folder(config.dir)
+        write_config(config_file(config.dir), config)
+    write_list(directory, configs)
     return configs
 
 
-def _read(directory: Path) -> tuple[NodeConfig, ...]:
-    """Return the configuration of each node of the cluster in a directory."""
-    file = directory / CLUSTER_FILE
-    try:
-        with file.open("rb") as handle:
-            text = handle.read(CLUSTER_FILE_BYTES_MAX)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise _absent(directory) from error
-    except OSError as error:
-        raise _refused(file, error) from error
-    try:
-        document: Any = json.loads(text)
-        names = [(int(node["id"]), str(node["dir"])) for node in document["nodes"]]
-        known = document["schema"] == SCHEMA
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise _damaged(file, f"{type(error).__name__}: {error}") from error
-    if not known or [name for _, name in names] != [f"node-{node}" for node, _ in names]:
-        raise _damaged(file, "its schema or its nodes are not as written")
-    configs = tuple(read_config(_config_file(directory / name)) for _, name in names)
-    expected = [(node, document.get("cluster_id"), directory / name) for node, name in names]
-    if not names or [(c.node, c.cluster_id, c.dir) for c in configs] != expected:
-        raise _damaged(file, "the configurations of its nodes do not belong to it")
-    return configs
+def _founded(node: int, nodes: int, groups: int, replicas: int) -> tuple[int, ...]:
+    """Return the groups of which a node is one of the founders, ascending."""
+    return tuple(g for g in range(1, groups + 1) if (node - g) % nodes < replicas)
 
 
 def _check_same(directory: Path, configs: Sequence[NodeConfig], options: ClusterOptions) -> None:
@@ -361,7 +362,8 @@ def _check_same(directory: Path, configs: Sequence[NodeConfig], options: Cluster
     first = configs[0]
     has: dict[str, object] = {
         "nodes": len(configs),
-        "groups": sum(len(member.groups) for member in first.members),
+        "groups": len({group for member in first.members for group in member.groups}),
+        "replicas": len(first.voters_of(CATALOG_GROUP)),
         "routes": first.routes,
         "window_ms": first.window_ms,
         "buckets": first.buckets,
@@ -392,7 +394,7 @@ def _start(
         deadline = time.monotonic() + START_SECONDS_MAX
         for done, config in enumerate(configs):
             progress("starting nodes", done, len(configs))
-            _await_serving(config, started, deadline)
+            _await_led(config, started, deadline)
         progress("starting nodes", len(configs), len(configs))
         _await_catalog(configs, started, deadline)
     except BaseException:
@@ -400,15 +402,19 @@ def _start(
         raise
 
 
-def _await_serving(config: NodeConfig, started: dict[int, NodeProcess], deadline: float) -> None:
-    """Return once the node serves all its groups."""
+def _await_led(config: NodeConfig, started: dict[int, NodeProcess], deadline: float) -> None:
+    """Return once every group of the node is served, by it or by a node that it knows."""
     while True:
         answer: NodeStatus | None = None
         with contextlib.suppress(Unavailable):
             answer = _ask(config)
-        if answer is not None and all(group.serving for group in answer.groups):
+        if answer is not None and all(_is_led(group, config.node) for group in answer.groups):
             return
-        _pause_or_fail(config, started, deadline, "did not serve all its groups")
+        _pause_or_fail(config, started, deadline, "had groups that nobody served")
+
+
+def _is_led(group: GroupStatus, node: int) -> bool:
+    return group.serving or group.leader_node not in {0, node}
 
 
 def _await_catalog(
@@ -451,110 +457,9 @@ def _start_failed(config: NodeConfig, why: str) -> NoReturn:
     )
 
 
-def _check_not_foreign(directory: Path) -> None:
-    """Refuse a directory without cluster.json that holds more than an `up` could have left."""
-    for entry in sorted(directory.iterdir()):
-        begun = entry.name.startswith("node-") and not (entry / IDENTITY_FILE).exists()
-        if entry.name != LOCK_FILE and not begun:
-            raise Conflict(
-                f"{directory} holds {entry.name!r} and no {CLUSTER_FILE}: it is no cluster's",
-                code="directory_foreign",
-                hint="name an empty directory or one that does not exist",
-            )
-
-
-@contextmanager
-def _exclusive(directory: Path, *, create: bool) -> Iterator[None]:
-    """Keep others from starting or stopping nodes of this cluster meanwhile.
-
-    What it made itself is gone again where no cluster came of it.
-    """
-    made = [each for each in (directory, *directory.parents) if not each.exists()]
-    if create:
-        _make_folder(directory)
-    elif not (directory / CLUSTER_FILE).exists():
-        raise _absent(directory)
-    lock = directory / LOCK_FILE
-    fresh = not lock.exists()
-    try:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _refused(directory, error) from error
-    try:
-        _lock(handle, lock)
-        try:
-            yield
-        except BaseException:
-            # Gone while it is still ours: who waits for it finds that it is no more the file.
-            if fresh and not any(each.name != LOCK_FILE for each in directory.iterdir()):
-                lock.unlink()
-                _remove_empty(made)
-            raise
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, lock: Path) -> None:
-    """Lock the open file, which must still be the one of that name; Conflict `cluster_busy`."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(handle), lock.stat()):
-            return
-        cause: OSError | None = None
-    except (BlockingIOError, FileNotFoundError) as error:
-        cause = error
-    raise Conflict(
-        f"another `workbench cluster` starts or stops the nodes in {lock.parent}",
-        code="cluster_busy",
-        hint="wait until it has ended",
-    ) from cause
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    """Remove folders, innermost first, as far as they are empty."""
-    with contextlib.suppress(OSError):
-        for folder in folders:
-            folder.rmdir()
-
-
 def _or_default(value: int | None, default: int) -> int:
     return default if value is None else value
 
 
 def _ascending(routes: Sequence[RouteDescriptor]) -> tuple[RouteDescriptor, ...]:
     return tuple(sorted(routes, key=lambda route: route.span.start))
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise _refused(folder, error) from error
-
-
-def _config_file(folder: Path) -> Path:
-    return folder / CONFIG_FILE
-
-
-def _absent(directory: Path) -> NotFound:
-    return NotFound(
-        f"there is no cluster in {directory}",
-        code="cluster_absent",
-        hint=f"start one with `workbench cluster up --dir {directory}`",
-    )
-
-
-def _damaged(file: Path, what: str) -> Corruption:
-    return Corruption(
-        f"{file} is damaged: {what}",
-        code="cluster_file_corrupt",
-        hint="restore it, or start each node with `workbench node start --config FILE`",
-    )
-
-
-def _refused(path: Path, error: OSError) -> Storage:
-    return Storage(
-        f"cannot use {path}: {error.strerror or error}",
-        code="directory_refused",
-        hint="check that you may write there, and the space left",
-    )

@@ -24,15 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'workbench/node/proto/distribution.proto\"\xa1\x01\n\x0fRouteDescriptor\x12\x10\n\x08route_id\x18\x01 \x01(\x04\x12\r\n\x05start\x18\x02 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x0c\x12\x15\n\rraft_group_id\x18\x04 \x01(\x04\x12\x1a\n\x05state\x18\x05 \x01(\x0e\x32\x0b.RouteState\x12\x17\n\x0fparent_route_id\x18\x06 \x01(\x04\x12\x14\n\x0csplit_at_hlc\x18\x07 \x01(\x04\"\x1e\n\x0fGetRouteRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\"E\n\x10GetRouteResponse\x12\r\n\x05start\x18\x01 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x0c\x12\x15\n\rraft_group_id\x18\x03 \x01(\x04\"\x15\n\x13GetTimestampRequest\")\n\x14GetTimestampResponse\x12\x11\n\ttimestamp\x18\x01 \x01(\x04\"\x13\n\x11ListRoutesRequest\"O\n\x12ListRoutesResponse\x12\x17\n\x0f\x63\x61talog_version\x18\x01 \x01(\x04\x12 \n\x06routes\x18\x02 \x03(\x0b\x32\x10.RouteDescriptor\"Z\n\x11SplitRangeRequest\x12 \n\x18\x65xpected_catalog_version\x18\x01 \x01(\x04\x12\x10\n\x08route_id\x18\x02 \x01(\x04\x12\x11\n\tsplit_key\x18\x03 \x01(\x0c\"n\n\x12SplitRangeResponse\x12\x17\n\x0f\x63\x61talog_version\x18\x01 \x01(\x04\x12\x1e\n\x04left\x18\x02 \x01(\x0b\x32\x10.RouteDescriptor\x12\x1f\n\x05right\x18\x03 \x01(\x0b\x32\x10.RouteDescriptor*\xa3\x01\n\nRouteState\x12\x1b\n\x17ROUTE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12ROUTE_STATE_ACTIVE\x10\x01\x12\x1c\n\x18ROUTE_STATE_WRITE_FENCED\x10\x02\x12 \n\x1cROUTE_STATE_MIGRATING_SOURCE\x10\x03\x12 \n\x1cROUTE_STATE_MIGRATING_TARGET\x10\x04\x32\xea\x01\n\x0c\x44istribution\x12/\n\x08GetRoute\x12\x10.GetRouteRequest\x1a\x11.GetRouteResponse\x12;\n\x0cGetTimestamp\x12\x14.GetTimestampRequest\x1a\x15.GetTimestampResponse\x12\x35\n\nListRoutes\x12\x12.ListRoutesRequest\x1a\x13.ListRoutesResponse\x12\x35\n\nSplitRange\x12\x12.SplitRangeRequest\x1a\x13.SplitRangeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'workbench/node/proto/distribution.proto\"\xa1\x01\n\x0fRouteDescriptor\x12\x10\n\x08route_id\x18\x01 \x01(\x04\x12\r\n\x05start\x18\x02 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x0c\x12\x15\n\rraft_group_id\x18\x04 \x01(\x04\x12\x1a\n\x05state\x18\x05 \x01(\x0e\x32\x0b.RouteState\x12\x17\n\x0fparent_route_id\x18\x06 \x01(\x04\x12\x14\n\x0csplit_at_hlc\x18\x07 \x01(\x04\"\x1e\n\x0fGetRouteRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\"E\n\x10GetRouteResponse\x12\r\n\x05start\x18\x01 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x0c\x12\x15\n\rraft_group_id\x18\x03 \x01(\x04\"\x15\n\x13GetTimestampRequest\")\n\x14GetTimestampResponse\x12\x11\n\ttimestamp\x18\x01 \x01(\x04\"\x13\n\x11ListRoutesRequest\"O\n\x12ListRoutesResponse\x12\x17\n\x0f\x63\x61talog_version\x18\x01 \x01(\x04\x12 \n\x06routes\x18\x02 \x03(\x0b\x32\x10.RouteDescriptor\"Z\n\x11SplitRangeRequest\x12 \n\x18\x65xpected_catalog_version\x18\x01 \x01(\x04\x12\x10\n\x08route_id\x18\x02 \x01(\x04\x12\x11\n\tsplit_key\x18\x03 \x01(\x0c\"n\n\x12SplitRangeResponse\x12\x17\n\x0f\x63\x61talog_version\x18\x01 \x01(\x04\x12\x1e\n\x04left\x18\x02 \x01(\x0b\x32\x10.RouteDescriptor\x12\x1f\n\x05right\x18\x03 \x01(\x0b\x32\x10.RouteDescriptor\"\x1c\n\x1a\x43\x61talogCapabilitiesRequest\"\x91\x01\n\x1b\x43\x61talogCapabilitiesResponse\x12#\n\x1bsupported_protocol_versions\x18\x01 \x03(\r\x12\x17\n\x0f\x63urrent_version\x18\x02 \x01(\x04\x12\x1c\n\x14oldest_delta_version\x18\x03 \x01(\x04\x12\x16\n\x0emax_batch_size\x18\x04 \x01(\r\"^\n\x13\x43\x61talogWatchRequest\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x15\n\rafter_version\x18\x02 \x01(\x04\x12\x16\n\x0emax_batch_size\x18\x03 \x01(\r\"o\n\x11\x43\x61talogWatchEvent\x12)\n\x08snapshot\x18\x01 \x01(\x0b\x32\x15.CatalogSnapshotResetH\x00\x12$\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x13.CatalogDeltaRecordH\x00\x42\t\n\x07payload\"I\n\x14\x43\x61talogSnapshotReset\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12 \n\x06routes\x18\x02 \x03(\x0b\x32\x10.RouteDescriptor\"i\n\x12\x43\x61talogDeltaRecord\x12\x18\n\x10previous_version\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12(\n\tmutations\x18\x03 \x03(\x0b\x32\x15.CatalogDeltaMutation\"n\n\x14\x43\x61talogDeltaMutation\x12#\n\x02op\x18\x01 \x01(\x0e\x32\x17.CatalogDeltaMutationOp\x12\x10\n\x08route_id\x18\x02 \x01(\x04\x12\x1f\n\x05route\x18\x03 \x01(\x0b\x32\x10.RouteDescriptor\"@\n\x18GetRouteOwnershipRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x17\n\x0f\x63\x61talog_version\x18\x02 \x01(\x04\"d\n\x19GetRouteOwnershipResponse\x12\x1f\n\x05route\x18\x01 \x01(\x0b\x32\x10.RouteDescriptor\x12\x17\n\x0f\x63\x61talog_version\x18\x02 \x01(\x04\x12\r\n\x05\x66ound\x18\x03 \x01(\x08\"S\n\x1cGetIntersectingRoutesRequest\x12\r\n\x05start\x18\x01 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x0c\x12\x17\n\x0f\x63\x61talog_version\x18\x03 \x01(\x04\"Z\n\x1dGetIntersectingRoutesResponse\x12 \n\x06routes\x18\x01 \x03(\x0b\x32\x10.RouteDescriptor\x12\x17\n\x0f\x63\x61talog_version\x18\x02 \x01(\x04\"\xe7\x01\n\x1aStartSplitMigrationRequest\x12 \n\x18\x65xpected_catalog_version\x18\x01 \x01(\x04\x12\x10\n\x08route_id\x18\x02 \x01(\x04\x12\x11\n\tsplit_key\x18\x03 \x01(\x0c\x12\x17\n\x0ftarget_group_id\x18\x04 \x01(\x04\x12\x39\n\x07options\x18\x05 \x03(\x0b\x32(.StartSplitMigrationRequest.OptionsEntry\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"F\n\x1bStartSplitMigrationResponse\x12\x17\n\x0f\x63\x61talog_version\x18\x01 \x01(\x04\x12\x0e\n\x06job_id\x18\x02 \x01(\x04\"\xd3\x01\n\x17SplitJobBracketProgress\x12\x12\n\nbracket_id\x18\x01 \x01(\x04\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\r\x12*\n\x0c\x65xport_phase\x18\x03 \x01(\x0e\x32\x14.SplitJobExportPhase\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\x0c\x12\x0c\n\x04\x64one\x18\x05 \x01(\x08\x12\x15\n\rscanned_bytes\x18\x06 \x01(\x04\x12\x15\n\raccepted_rows\x18\x07 \x01(\x04\x12\x1c\n\x14last_acked_batch_seq\x18\x08 \x01(\x04\"\xc6\x03\n\x08SplitJob\x12\x0e\n\x06job_id\x18\x01 \x01(\x04\x12\x17\n\x0fsource_route_id\x18\x02 \x01(\x04\x12\x11\n\tsplit_key\x18\x03 \x01(\x0c\x12\x17\n\x0ftarget_group_id\x18\x04 \x01(\x04\x12\x1d\n\x05phase\x18\x05 \x01(\x0e\x32\x0e.SplitJobPhase\x12#\n\x0bretry_phase\x18\x06 \x01(\x0e\x32\x0e.SplitJobPhase\x12*\n\x12\x61\x62\x61ndon_from_phase\x18\x07 \x01(\x0e\x32\x0e.SplitJobPhase\x12\x13\n\x0bsnapshot_ts\x18\x08 \x01(\x04\x12\x10\n\x08\x66\x65nce_ts\x18\r \x01(\x04\x12\x17\n\x0f\x63utover_version\x18\x0e \x01(\x04\x12\x0e\n\x06\x63ursor\x18\x13 \x01(\x0c\x12\x17\n\x0fmax_imported_ts\x18\x14 \x01(\x04\x12\x32\n\x10\x62racket_progress\x18\x1c \x03(\x0b\x32\x18.SplitJobBracketProgress\x12\x12\n\nlast_error\x18\x1e \x01(\t\x12\x15\n\rstarted_at_ms\x18\x1f \x01(\x03\x12\x15\n\rupdated_at_ms\x18  \x01(\x03\x12\x16\n\x0eterminal_at_ms\x18! \x01(\x03\"$\n\x12GetSplitJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x04\"-\n\x13GetSplitJobResponse\x12\x16\n\x03job\x18\x01 \x01(\x0b\x32\t.SplitJob\"X\n\x14ListSplitJobsRequest\x12\x1c\n\x14since_terminal_at_ms\x18\x01 \x01(\x04\x12\r\n\x05phase\x18\x02 \x01(\t\x12\x13\n\x0bpage_cursor\x18\x03 \x01(\x0c\"J\n\x15ListSplitJobsResponse\x12\x17\n\x04jobs\x18\x01 \x03(\x0b\x32\t.SplitJob\x12\x18\n\x10next_page_cursor\x18\x02 \x01(\x0c\"(\n\x16\x41\x62\x61ndonSplitJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x04\"\x19\n\x17\x41\x62\x61ndonSplitJobResponse\"&\n\x14RetrySplitJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x04\"\x17\n\x15RetrySplitJobResponse\"*\n\x10WatchJobsRequest\x12\x16\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x04*\xa3\x01\n\nRouteState\x12\x1b\n\x17ROUTE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12ROUTE_STATE_ACTIVE\x10\x01\x12\x1c\n\x18ROUTE_STATE_WRITE_FENCED\x10\x02\x12 \n\x1cROUTE_STATE_MIGRATING_SOURCE\x10\x03\x12 \n\x1cROUTE_STATE_MIGRATING_TARGET\x10\x04*\x8f\x01\n\x16\x43\x61talogDeltaMutationOp\x12)\n%CATALOG_DELTA_MUTATION_OP_UNSPECIFIED\x10\x00\x12$\n CATALOG_DELTA_MUTATION_OP_UPSERT\x10\x01\x12$\n CATALOG_DELTA_MUTATION_OP_DELETE\x10\x02*\xce\x02\n\rSplitJobPhase\x12\x18\n\x14SPLIT_JOB_PHASE_NONE\x10\x00\x12\x1b\n\x17SPLIT_JOB_PHASE_PLANNED\x10\x01\x12\x1c\n\x18SPLIT_JOB_PHASE_BACKFILL\x10\x02\x12\x19\n\x15SPLIT_JOB_PHASE_FENCE\x10\x03\x12\x1e\n\x1aSPLIT_JOB_PHASE_DELTA_COPY\x10\x04\x12\x1b\n\x17SPLIT_JOB_PHASE_CUTOVER\x10\x05\x12\x1b\n\x17SPLIT_JOB_PHASE_CLEANUP\x10\x06\x12\x18\n\x14SPLIT_JOB_PHASE_DONE\x10\x07\x12\x1a\n\x16SPLIT_JOB_PHASE_FAILED\x10\x08\x12\x1e\n\x1aSPLIT_JOB_PHASE_ABANDONING\x10\t\x12\x1d\n\x19SPLIT_JOB_PHASE_ABANDONED\x10\n*\x82\x01\n\x13SplitJobExportPhase\x12\x1f\n\x1bSPLIT_JOB_EXPORT_PHASE_NONE\x10\x00\x12#\n\x1fSPLIT_JOB_EXPORT_PHASE_BACKFILL\x10\x01\x12%\n!SPLIT_JOB_EXPORT_PHASE_DELTA_COPY\x10\x02\x32\x9e\x07\n\x0c\x44istribution\x12/\n\x08GetRoute\x12\x10.GetRouteRequest\x1a\x11.GetRouteResponse\x12;\n\x0cGetTimestamp\x12\x14.GetTimestampRequest\x1a\x15.GetTimestampResponse\x12\x35\n\nListRoutes\x12\x12.ListRoutesRequest\x1a\x13.ListRoutesResponse\x12\x35\n\nSplitRange\x12\x12.SplitRangeRequest\x1a\x13.SplitRangeResponse\x12S\n\x16GetCatalogCapabilities\x12\x1b.CatalogCapabilitiesRequest\x1a\x1c.CatalogCapabilitiesResponse\x12:\n\x0cWatchCatalog\x12\x14.CatalogWatchRequest\x1a\x12.CatalogWatchEvent0\x01\x12J\n\x11GetRouteOwnership\x12\x19.GetRouteOwnershipRequest\x1a\x1a.GetRouteOwnershipResponse\x12V\n\x15GetIntersectingRoutes\x12\x1d.GetIntersectingRoutesRequest\x1a\x1e.GetIntersectingRoutesResponse\x12P\n\x13StartSplitMigration\x12\x1b.StartSplitMigrationRequest\x1a\x1c.StartSplitMigrationResponse\x12\x38\n\x0bGetSplitJob\x12\x13.GetSplitJobRequest\x1a\x14.GetSplitJobResponse\x12>\n\rListSplitJobs\x12\x15.ListSplitJobsRequest\x1a\x16.ListSplitJobsResponse\x12\x44\n\x0f\x41\x62\x61ndonSplitJob\x12\x17.AbandonSplitJobRequest\x1a\x18.AbandonSplitJobResponse\x12>\n\rRetrySplitJob\x12\x15.RetrySplitJobRequest\x1a\x16.RetrySplitJobResponse\x12+\n\tWatchJobs\x12\x11.WatchJobsRequest\x1a\t.SplitJob0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'workbench.node.proto.distribution_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROUTESTATE']._serialized_start=683
-  _globals['_ROUTESTATE']._serialized_end=846
+  _globals['_STARTSPLITMIGRATIONREQUEST_OPTIONSENTRY']._loaded_options = None
+  _globals['_STARTSPLITMIGRATIONREQUEST_OPTIONSENTRY']._serialized_options = b'8\001'
+  _globals['_ROUTESTATE']._serialized_start=3115
+  _globals['_ROUTESTATE']._serialized_end=3278
+  _globals['_CATALOGDELTAMUTATIONOP']._serialized_start=3281
+  _globals['_CATALOGDELTAMUTATIONOP']._serialized_end=3424
+  _globals['_SPLITJOBPHASE']._serialized_start=3427
+  _globals['_SPLITJOBPHASE']._serialized_end=3761
+  _globals['_SPLITJOBEXPORTPHASE']._serialized_start=3764
+  _globals['_SPLITJOBEXPORTPHASE']._serialized_end=3894
   _globals['_ROUTEDESCRIPTOR']._serialized_start=44
   _globals['_ROUTEDESCRIPTOR']._serialized_end=205
   _globals['_GETROUTEREQUEST']._serialized_start=207
@@ -51,6 +59,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SPLITRANGEREQUEST']._serialized_end=568
   _globals['_SPLITRANGERESPONSE']._serialized_start=570
   _globals['_SPLITRANGERESPONSE']._serialized_end=680
-  _globals['_DISTRIBUTION']._serialized_start=849
-  _globals['_DISTRIBUTION']._serialized_end=1083
+  _globals['_CATALOGCAPABILITIESREQUEST']._serialized_start=682
+  _globals['_CATALOGCAPABILITIESREQUEST']._serialized_end=710
+  _globals['_CATALOGCAPABILITIESRESPONSE']._serialized_start=713
+  _globals['_CATALOGCAPABILITIESRESPONSE']._serialized_end=858
+  _globals['_CATALOGWATCHREQUEST']._serialized_start=860
+  _globals['_CATALOGWATCHREQUEST']._serialized_end=954
+  _globals['_CATALOGWATCHEVENT']._serialized_start=956
+  _globals['_CATALOGWATCHEVENT']._serialized_end=1067
+  _globals['_CATALOGSNAPSHOTRESET']._serialized_start=1069
+  _globals['_CATALOGSNAPSHOTRESET']._serialized_end=1142
+  _globals['_CATALOGDELTARECORD']._serialized_start=1144
+  _globals['_CATALOGDELTARECORD']._serialized_end=1249
+  _globals['_CATALOGDELTAMUTATION']._serialized_start=1251
+  _globals['_CATALOGDELTAMUTATION']._serialized_end=1361
+  _globals['_GETROUTEOWNERSHIPREQUEST']._serialized_start=1363
+  _globals['_GETROUTEOWNERSHIPREQUEST']._serialized_end=1427
+  _globals['_GETROUTEOWNERSHIPRESPONSE']._serialized_start=1429
+  _globals['_GETROUTEOWNERSHIPRESPONSE']._serialized_end=1529
+  _globals['_GETINTERSECTINGROUTESREQUEST']._serialized_start=1531
+  _globals['_GETINTERSECTINGROUTESREQUEST']._serialized_end=1614
+  _globals['_GETINTERSECTINGROUTESRESPONSE']._serialized_start=1616
+  _globals['_GETINTERSECTINGROUTESRESPONSE']._serialized_end=1706
+  _globals['_STARTSPLITMIGRATIONREQUEST']._serialized_start=1709
+  _globals['_STARTSPLITMIGRATIONREQUEST']._serialized_end=1940
+  _globals['_STARTSPLITMIGRATIONREQUEST_OPTIONSENTRY']._serialized_start=1894
+  _globals['_STARTSPLITMIGRATIONREQUEST_OPTIONSENTRY']._serialized_end=1940
+  _globals['_STARTSPLITMIGRATIONRESPONSE']._serialized_start=1942
+  _globals['_STARTSPLITMIGRATIONRESPONSE']._serialized_end=2012
+  _globals['_SPLITJOBBRACKETPROGRESS']._serialized_start=2015
+  _globals['_SPLITJOBBRACKETPROGRESS']._serialized_end=2226
+  _globals['_SPLITJOB']._serialized_start=2229
+  _globals['_SPLITJOB']._serialized_end=2683
+  _globals['_GETSPLITJOBREQUEST']._serialized_start=2685
+  _globals['_GETSPLITJOBREQUEST']._serialized_end=2721
+  _globals['_GETSPLITJOBRESPONSE']._serialized_start=2723
+  _globals['_GETSPLITJOBRESPONSE']._serialized_end=2768
+  _globals['_LISTSPLITJOBSREQUEST']._serialized_start=2770
+  _globals['_LISTSPLITJOBSREQUEST']._serialized_end=2858
+  _globals['_LISTSPLITJOBSRESPONSE']._serialized_start=2860
+  _globals['_LISTSPLITJOBSRESPONSE']._serialized_end=2934
+  _globals['_ABANDONSPLITJOBREQUEST']._serialized_start=2936
+  _globals['_ABANDONSPLITJOBREQUEST']._serialized_end=2976
+  _globals['_ABANDONSPLITJOBRESPONSE']._serialized_start=2978
+  _globals['_ABANDONSPLITJOBRESPONSE']._serialized_end=3003
+  _globals['_RETRYSPLITJOBREQUEST']._serialized_start=3005
+  _globals['_RETRYSPLITJOBREQUEST']._serialized_end=3043
+  _globals['_RETRYSPLITJOBRESPONSE']._serialized_start=3045
+  _globals['_RETRYSPLITJOBRESPONSE']._serialized_end=3068
+  _globals['_WATCHJOBSREQUEST']._serialized_start=3070
+  _globals['_WATCHJOBSREQUEST']._serialized_end=3112
+  _globals['_DISTRIBUTION']._serialized_start=3897
+  _globals['_DISTRIBUTION']._serialized_end=4823
 # @@protoc_insertion_point(module_scope)

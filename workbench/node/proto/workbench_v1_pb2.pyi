@@ -1,3 +1,4 @@
+from google.protobuf import any_pb2 as _any_pb2
 from workbench.node.proto import distribution_pb2 as _distribution_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -16,26 +17,40 @@ CURSOR_TAG_EMITTED: CursorTag
 CURSOR_TAG_SCANNED: CursorTag
 
 class Mutation(_message.Message):
-    __slots__ = ("key", "value", "delete")
+    __slots__ = ("key", "value", "delete", "expire_at_ms")
     KEY_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     DELETE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_AT_MS_FIELD_NUMBER: _ClassVar[int]
     key: bytes
     value: bytes
     delete: bool
-    def __init__(self, key: _Optional[bytes] = ..., value: _Optional[bytes] = ..., delete: _Optional[bool] = ...) -> None: ...
+    expire_at_ms: int
+    def __init__(self, key: _Optional[bytes] = ..., value: _Optional[bytes] = ..., delete: _Optional[bool] = ..., expire_at_ms: _Optional[int] = ...) -> None: ...
+
+class Precondition(_message.Message):
+    __slots__ = ("key", "absent", "commit_ts")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    ABSENT_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_TS_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    absent: bool
+    commit_ts: int
+    def __init__(self, key: _Optional[bytes] = ..., absent: _Optional[bool] = ..., commit_ts: _Optional[int] = ...) -> None: ...
 
 class BatchWriteRequest(_message.Message):
-    __slots__ = ("group", "client_id", "sequence", "mutations")
+    __slots__ = ("group", "client_id", "sequence", "mutations", "preconditions")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     MUTATIONS_FIELD_NUMBER: _ClassVar[int]
+    PRECONDITIONS_FIELD_NUMBER: _ClassVar[int]
     group: int
     client_id: bytes
     sequence: int
     mutations: _containers.RepeatedCompositeFieldContainer[Mutation]
-    def __init__(self, group: _Optional[int] = ..., client_id: _Optional[bytes] = ..., sequence: _Optional[int] = ..., mutations: _Optional[_Iterable[_Union[Mutation, _Mapping]]] = ...) -> None: ...
+    preconditions: _containers.RepeatedCompositeFieldContainer[Precondition]
+    def __init__(self, group: _Optional[int] = ..., client_id: _Optional[bytes] = ..., sequence: _Optional[int] = ..., mutations: _Optional[_Iterable[_Union[Mutation, _Mapping]]] = ..., preconditions: _Optional[_Iterable[_Union[Precondition, _Mapping]]] = ...) -> None: ...
 
 class BatchWriteResponse(_message.Message):
     __slots__ = ("commit_ts", "index")
@@ -44,6 +59,34 @@ class BatchWriteResponse(_message.Message):
     commit_ts: int
     index: int
     def __init__(self, commit_ts: _Optional[int] = ..., index: _Optional[int] = ...) -> None: ...
+
+class GetRequest(_message.Message):
+    __slots__ = ("key", "read_ts")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    READ_TS_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    read_ts: int
+    def __init__(self, key: _Optional[bytes] = ..., read_ts: _Optional[int] = ...) -> None: ...
+
+class GetResponse(_message.Message):
+    __slots__ = ("read_ts", "version")
+    READ_TS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    read_ts: int
+    version: Version
+    def __init__(self, read_ts: _Optional[int] = ..., version: _Optional[_Union[Version, _Mapping]] = ...) -> None: ...
+
+class GetTimestampRequest(_message.Message):
+    __slots__ = ("group",)
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    def __init__(self, group: _Optional[int] = ...) -> None: ...
+
+class GetTimestampResponse(_message.Message):
+    __slots__ = ("timestamp",)
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    timestamp: int
+    def __init__(self, timestamp: _Optional[int] = ...) -> None: ...
 
 class MultiGetRequest(_message.Message):
     __slots__ = ("group", "keys", "read_ts")
@@ -72,6 +115,66 @@ class MultiGetResponse(_message.Message):
     read_ts: int
     versions: _containers.RepeatedCompositeFieldContainer[Version]
     def __init__(self, read_ts: _Optional[int] = ..., versions: _Optional[_Iterable[_Union[Version, _Mapping]]] = ...) -> None: ...
+
+class ScanRequest(_message.Message):
+    __slots__ = ("group", "start", "end", "read_ts", "reverse", "limit", "page_bytes", "keys_only")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    READ_TS_FIELD_NUMBER: _ClassVar[int]
+    REVERSE_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    KEYS_ONLY_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    start: bytes
+    end: bytes
+    read_ts: int
+    reverse: bool
+    limit: int
+    page_bytes: int
+    keys_only: bool
+    def __init__(self, group: _Optional[int] = ..., start: _Optional[bytes] = ..., end: _Optional[bytes] = ..., read_ts: _Optional[int] = ..., reverse: _Optional[bool] = ..., limit: _Optional[int] = ..., page_bytes: _Optional[int] = ..., keys_only: _Optional[bool] = ...) -> None: ...
+
+class ScanRow(_message.Message):
+    __slots__ = ("key", "value", "commit_ts")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_TS_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    value: bytes
+    commit_ts: int
+    def __init__(self, key: _Optional[bytes] = ..., value: _Optional[bytes] = ..., commit_ts: _Optional[int] = ...) -> None: ...
+
+class ScanChunk(_message.Message):
+    __slots__ = ("read_ts", "rows", "done")
+    READ_TS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    read_ts: int
+    rows: _containers.RepeatedCompositeFieldContainer[ScanRow]
+    done: bool
+    def __init__(self, read_ts: _Optional[int] = ..., rows: _Optional[_Iterable[_Union[ScanRow, _Mapping]]] = ..., done: _Optional[bool] = ...) -> None: ...
+
+class RouteMoved(_message.Message):
+    __slots__ = ("group", "generation", "address")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    generation: int
+    address: str
+    def __init__(self, group: _Optional[int] = ..., generation: _Optional[int] = ..., address: _Optional[str] = ...) -> None: ...
+
+class RpcStatus(_message.Message):
+    __slots__ = ("code", "message", "details")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    message: str
+    details: _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., details: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ...) -> None: ...
 
 class StreamWindowsRequest(_message.Message):
     __slots__ = ("since_us", "local_only")
@@ -184,6 +287,50 @@ class CatalogAtResponse(_message.Message):
     catalog_version: int
     routes: _containers.RepeatedCompositeFieldContainer[_distribution_pb2.RouteDescriptor]
     def __init__(self, read_ts: _Optional[int] = ..., catalog_version: _Optional[int] = ..., routes: _Optional[_Iterable[_Union[_distribution_pb2.RouteDescriptor, _Mapping]]] = ...) -> None: ...
+
+class CollectGarbageRequest(_message.Message):
+    __slots__ = ("group", "safe_point", "versions_max")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    SAFE_POINT_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_MAX_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    safe_point: int
+    versions_max: int
+    def __init__(self, group: _Optional[int] = ..., safe_point: _Optional[int] = ..., versions_max: _Optional[int] = ...) -> None: ...
+
+class PinRequest(_message.Message):
+    __slots__ = ("group", "pin_id", "read_ts")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    PIN_ID_FIELD_NUMBER: _ClassVar[int]
+    READ_TS_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    pin_id: bytes
+    read_ts: int
+    def __init__(self, group: _Optional[int] = ..., pin_id: _Optional[bytes] = ..., read_ts: _Optional[int] = ...) -> None: ...
+
+class UnpinRequest(_message.Message):
+    __slots__ = ("group", "pin_id")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    PIN_ID_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    pin_id: bytes
+    def __init__(self, group: _Optional[int] = ..., pin_id: _Optional[bytes] = ...) -> None: ...
+
+class GarbageStatus(_message.Message):
+    __slots__ = ("group", "safe_point", "pins", "dropped", "scanned", "done")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    SAFE_POINT_FIELD_NUMBER: _ClassVar[int]
+    PINS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    SCANNED_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    safe_point: int
+    pins: int
+    dropped: int
+    scanned: int
+    done: bool
+    def __init__(self, group: _Optional[int] = ..., safe_point: _Optional[int] = ..., pins: _Optional[int] = ..., dropped: _Optional[int] = ..., scanned: _Optional[int] = ..., done: _Optional[bool] = ...) -> None: ...
 
 class Cursor(_message.Message):
     __slots__ = ("key", "commit_ts", "tag")

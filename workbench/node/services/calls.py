@@ -10,30 +10,37 @@ depends on state is the group's to decide.
 
 from __future__ import annotations
 
+import asyncio
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import grpc
 
-from workbench.errors import Internal, InvalidInput, WorkbenchError
+from workbench.errors import Internal, InvalidInput, Unavailable, WorkbenchError
 from workbench.model.keys import check_key, printable_key
 from workbench.model.limits import BATCH_BYTES_MAX, VALUE_BYTES_MAX
 from workbench.model.routes import RESERVED_PREFIX
-from workbench.node.errors import message_of, status_of, trailers_of
-from workbench.node.forwarding import Call, Reply
+from workbench.node import wire
+from workbench.node.errors import Redirected, message_of, status_of, trailers_of
+from workbench.node.forwarding import DEADLINE_SHARE, Call, Reply, RouteMoved
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from workbench.node.config import NodeConfig
     from workbench.node.events import Events
-    from workbench.node.forwarding import Peers
+    from workbench.node.forwarding import Metadata, Peers
     from workbench.node.known_routes import KnownRoutes
     from workbench.node.runtime import Runtime
     from workbench.node.sampler import Sampler
 
 KEYS_PER_CALL_MAX: Final = 10_000
+# Of errors that say that nothing was done, and that a leader may be found a moment later.
+LEADERLESS: Final = frozenset({"not_leader", "leader_unknown"})
+LEADER_PAUSE_S: Final = 0.05
+# Beside those that stand for this status wherever they are raised.
+_PRECONDITIONS: Final = frozenset({"watch_protocol_unknown"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,7 @@ def unary(desk: Desk, method: str, handle: Handler) -> grpc.RpcMethodHandler:
 
     async def serve(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         try:
-            reply = await handle(_call(desk, method, data, context))
+            reply = await _answered(handle, _call(desk, method, data, context))
         except Exception as error:  # noqa: BLE001 - the boundary: every error becomes a status
             await _abort(desk, method, error, context)
         if reply.trailers:
@@ -67,6 +74,24 @@ def unary(desk: Desk, method: str, handle: Handler) -> grpc.RpcMethodHandler:
         return reply.data
 
     return grpc.unary_unary_rpc_method_handler(serve)
+
+
+async def _answered(handle: Handler, call: Call) -> Reply:
+    """Answer a call; while a group has no leader, or another than was thought, try it again.
+
+    Only what says that nothing was done is tried again, and not for the node that sent it on.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + call.timeout_s
+    while True:
+        try:
+            return await handle(call)
+        except Unavailable as error:
+            again = error.code in LEADERLESS and not isinstance(error, Redirected)
+            if call.forwarded or not again or loop.time() + LEADER_PAUSE_S >= end:
+                raise
+        await asyncio.sleep(LEADER_PAUSE_S)
+        call = replace(call, left_s=(end - loop.time()) / DEADLINE_SHARE)
 
 
 def stream(desk: Desk, method: str, handle: StreamHandler) -> grpc.RpcMethodHandler:
@@ -149,5 +174,13 @@ async def _abort(
             code="node_bug",
             hint="the node's log has the trace: please report it",
         )
-    done: Any = await context.abort(status_of(error), message_of(error), trailers_of(error))
+    status = status_of(error)
+    trailers: Metadata = trailers_of(error)
+    if isinstance(error, RouteMoved):
+        status = grpc.StatusCode.ABORTED
+        moved = wire.moved_detail(error.group, error.leader_address, message_of(error))
+        trailers = (*trailers, (wire.DETAILS_KEY, moved))
+    elif error.code in _PRECONDITIONS:
+        status = grpc.StatusCode.FAILED_PRECONDITION
+    done: Any = await context.abort(status, message_of(error), trailers)
     raise AssertionError(done)

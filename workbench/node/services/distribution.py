@@ -2,7 +2,7 @@
 
 The node that leads the catalog group answers; every other node forwards to it. The order of the
 checks of a split is that of docs/formats/wire.md: the leader here, all that depends on the
-catalog in the group's own state machine.
+catalog in the group's own state machine. Older versions, and watches, are `watching`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from workbench.node import wire
 from workbench.node.forwarding import Call, Reply
 from workbench.node.proto import distribution_pb2 as distribution
 from workbench.node.services.calls import check_user_key
+from workbench.node.services.watching import Watching
 from workbench.replica.commands import CatalogListing, GetMany, ListCatalog, SplitDone, SplitRange
 from workbench.routing.rules import CATALOG_GROUP
 
@@ -44,6 +45,7 @@ class Distribution:
             wire.GET_TIMESTAMP: self.get_timestamp,
             wire.LIST_ROUTES: self.list_routes,
             wire.SPLIT_RANGE: self.split_range,
+            **Watching(self._desk).handlers(),
         }
 
     async def get_route(self, call: Call) -> Reply:

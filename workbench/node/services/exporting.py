@@ -1,4 +1,4 @@
-"""Export: all versions of a group as of one read_ts, as a stream of blocks.
+"""Export, a stream of the KV service: all versions of a group as of one read_ts, in blocks.
 
     fence at read_ts ──▶ page ──▶ page ──▶ page … done
          │                 └─ pairs taken in a turn, decoded in a thread, sent while the next
@@ -26,6 +26,7 @@ from workbench.mvcc.export import ExportedPage, export_page
 from workbench.node import wire
 from workbench.node.forwarding import Call, Reply
 from workbench.node.proto import workbench_v1_pb2 as v1
+from workbench.node.services.scanning import Scanning
 from workbench.replica.commands import EnginePairs, ExportRange, GetMany
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ class Exporting:
         self._desk = desk
 
     def stream_handlers(self) -> Mapping[str, StreamHandler]:
-        """Return the handlers of calls answered by a stream, by full method name."""
-        return {wire.EXPORT: self.export}
+        """Return the handlers of calls answered by a stream, Scan too, by full method name."""
+        return {wire.EXPORT: self.export, **Scanning(self._desk).stream_handlers()}
 
     async def export(self, call: Call) -> AsyncIterator[Reply]:
         """Yield the versions of a group behind a cursor, page by page."""

@@ -1,4 +1,4 @@
-"""The KV service: atomic batches and reads of many keys, of one group each.
+"""The KV service: atomic batches and reads of many keys, of one group each; single keys.
 
 The caller names the group. The node that leads it carries the call out; every other node
 forwards to it. A group refuses keys that it does not own, and so a call that spans groups.
@@ -6,21 +6,27 @@ forwards to it. A group refuses keys that it does not own, and so a call that sp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Final
 
 from workbench.errors import InvalidInput
-from workbench.model.limits import FRAME_BYTES_MAX
+from workbench.model.limits import FRAME_BYTES_MAX, VALUE_BYTES_MAX
 from workbench.model.node import GotMany, Written
 from workbench.node import wire
 from workbench.node.forwarding import Call, Reply
 from workbench.node.proto import workbench_v1_pb2 as v1
 from workbench.node.services.calls import check_batch, check_user_key, check_value
-from workbench.replica.commands import GetMany, Mutation, WriteBatch
+from workbench.replica.commands import GetMany, Mutation, Precondition, WriteBatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from workbench.model.node import StoredVersion
     from workbench.node.services.calls import Desk, Handler
+
+
+# When it expires is stored with it, within the limit of a value.
+EXPIRING_VALUE_BYTES_MAX: Final = VALUE_BYTES_MAX - 8
 
 
 class Kv:
@@ -31,23 +37,52 @@ class Kv:
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers by full method name."""
-        return {wire.BATCH_WRITE: self.batch_write, wire.MULTI_GET: self.multi_get}
+        return {
+            wire.BATCH_WRITE: self.batch_write,
+            wire.KV_GET: self.get,
+            wire.MULTI_GET: self.multi_get,
+            wire.KV_GET_TIMESTAMP: self.get_timestamp,
+        }
 
     async def batch_write(self, call: Call) -> Reply:
         """Write many keys, all or none, exactly once."""
         request = wire.parse(v1.BatchWriteRequest, call.data)
         check_batch(call.data, len(request.mutations))
+        check_batch(call.data, len(request.preconditions) or 1)
         _check_client(request)
         mutations = tuple(_mutation(each) for each in request.mutations)
+        preconditions = tuple(_precondition(each) for each in request.preconditions)
         if not self._desk.peers.leads(request.group):
             return await self._desk.peers.forward(call, request.group, writes=True)
-        batch = WriteBatch(mutations, request.client_id, request.sequence)
+        batch = WriteBatch(mutations, request.client_id, request.sequence, preconditions)
         written = await self._desk.runtime.propose(request.group, batch)
         assert isinstance(written, Written)
         self._desk.sampler.count_writes(
             [(each.key, len(each.key) + len(each.value or b"")) for each in mutations]
         )
         answer = v1.BatchWriteResponse(commit_ts=written.commit_ts, index=written.index)
+        return Reply(answer.SerializeToString())
+
+    async def get(self, call: Call) -> Reply:
+        """Read one key, of whatever group owns it."""
+        request = wire.parse(v1.GetRequest, call.data)
+        key = check_user_key(request.key)
+        group = self._desk.routes.group_of(key)
+        if not self._desk.peers.leads(group):
+            return await self._desk.peers.forward(call, group, writes=False)
+        got = await self._desk.runtime.read(group, GetMany((key,), request.read_ts))
+        assert isinstance(got, GotMany)
+        [version] = got.versions
+        self._desk.sampler.count_reads([(key, len(key) + len(version.value if version else b""))])
+        answer = v1.GetResponse(read_ts=got.read_ts, version=_version(version))
+        return Reply(answer.SerializeToString(), ((wire.INDEX_KEY, str(got.index)),))
+
+    async def get_timestamp(self, call: Call) -> Reply:
+        """Return a read_ts that misses nothing acknowledged: of one group, or of them all."""
+        request = wire.parse(v1.GetTimestampRequest, call.data)
+        members = self._desk.peers.members
+        groups = {request.group} if request.group else {g for each in members for g in each.groups}
+        answer = v1.GetTimestampResponse(timestamp=await latest_of(self._desk, groups))
         return Reply(answer.SerializeToString())
 
     async def multi_get(self, call: Call) -> Reply:
@@ -73,14 +108,34 @@ class Kv:
         )
         answer = v1.MultiGetResponse(
             read_ts=got.read_ts,
-            versions=[
-                v1.Version(exists=True, value=each.value, commit_ts=each.commit_ts)
-                if each
-                else v1.Version()
-                for each in got.versions
-            ],
+            versions=[_version(each) for each in got.versions],
         )
         return Reply(answer.SerializeToString(), ((wire.INDEX_KEY, str(got.index)),))
+
+
+async def latest_of(desk: Desk, groups: set[int]) -> int:
+    """Return a timestamp as of which a read of all these groups misses nothing acknowledged.
+
+    Each group's own present may lag behind what another has acknowledged; the highest of them
+    does not.
+    """
+    return max(await asyncio.gather(*(_present(desk, group) for group in sorted(groups))))
+
+
+async def _present(desk: Desk, group: int) -> int:
+    if desk.peers.leads(group):
+        got = await desk.runtime.read(group, GetMany(()))
+        assert isinstance(got, GotMany)
+        return got.read_ts
+    asked = Call(wire.MULTI_GET, v1.MultiGetRequest(group=group).SerializeToString())
+    reply = await desk.peers.forward(asked, group, writes=False)
+    return wire.parse(v1.MultiGetResponse, reply.data).read_ts
+
+
+def _version(version: StoredVersion | None) -> v1.Version:
+    if version is None:
+        return v1.Version()
+    return v1.Version(exists=True, value=version.value, commit_ts=version.commit_ts)
 
 
 def _check_client(request: v1.BatchWriteRequest) -> None:
@@ -94,13 +149,32 @@ def _check_client(request: v1.BatchWriteRequest) -> None:
         )
 
 
+def _precondition(message: v1.Precondition) -> Precondition:
+    if message.absent and message.commit_ts:
+        raise InvalidInput(
+            f"a precondition asks for no value and for commit_ts {message.commit_ts}",
+            code="precondition_invalid",
+            hint="send either",
+        )
+    commit_ts = None if message.absent else message.commit_ts
+    return Precondition(check_user_key(message.key), commit_ts)
+
+
 def _mutation(message: v1.Mutation) -> Mutation:
     key = check_user_key(message.key)
     if not message.delete:
-        return Mutation(key, check_value(message.value))
-    if message.value:
+        value = check_value(message.value)
+        if message.expire_at_ms and len(value) > EXPIRING_VALUE_BYTES_MAX:
+            raise InvalidInput(
+                f"a value that expires has {len(value)} bytes, the limit is "
+                f"{EXPIRING_VALUE_BYTES_MAX}",
+                code="value_too_long",
+                hint="store it in parts, under several keys",
+            )
+        return Mutation(key, value, message.expire_at_ms)
+    if message.value or message.expire_at_ms:
         raise InvalidInput(
-            f"a deletion carries a value of {len(message.value)} bytes",
+            f"a deletion carries a value of {len(message.value)} bytes, or expires",
             code="mutation_invalid",
             hint="send either a value or a deletion",
         )

@@ -1,4 +1,4 @@
-"""The Load and Node services: what this node carried, how it is, and how routes were.
+"""The Load and Node services: what this node carried, how it is, how routes were and change.
 
 Load windows come from the samplers of all nodes: a caller that asks one node gets the windows
 of every member, or an error that says which member does not answer. With `local_only` a node
@@ -16,6 +16,8 @@ from workbench.model.node import GotMany
 from workbench.node import wire
 from workbench.node.forwarding import Call, Metadata, Reply
 from workbench.node.proto import workbench_v1_pb2 as v1
+from workbench.node.services.tidying import Tidying
+from workbench.node.services.watching import Watching
 from workbench.replica.commands import CatalogListing, GetMany, ListCatalogAt
 from workbench.routing.rules import CATALOG_GROUP
 
@@ -34,11 +36,18 @@ class Observing:
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers of calls answered by one message, by full method name."""
-        return {wire.STATUS: self.status, wire.CATALOG_AT: self.catalog_at}
+        return {
+            wire.STATUS: self.status,
+            wire.CATALOG_AT: self.catalog_at,
+            **Tidying(self._desk).handlers(),
+        }
 
     def stream_handlers(self) -> Mapping[str, StreamHandler]:
         """Return the handlers of calls answered by a stream, by full method name."""
-        return {wire.STREAM_WINDOWS: self.stream_windows}
+        return {
+            wire.STREAM_WINDOWS: self.stream_windows,
+            **Watching(self._desk).stream_handlers(),
+        }
 
     async def status(self, call: Call) -> Reply:
         """Return how this node is; never forwarded."""
@@ -64,7 +73,7 @@ class Observing:
             ],
             members=[
                 v1.Member(node=each.node, address=each.address, groups=each.groups)
-                for each in config.members
+                for each in self._desk.peers.members
             ],
             catalog_version=self._desk.routes.current.version,
             window_ms=config.window_ms,

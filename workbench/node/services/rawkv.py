@@ -13,7 +13,6 @@ leave out the cluster's own records. Writes carry no client id: they are at-leas
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,8 +22,8 @@ from workbench.model.node import GotMany, Written
 from workbench.node import wire
 from workbench.node.forwarding import Call, Reply
 from workbench.node.proto import rawkv_pb2 as rawkv
-from workbench.node.proto import workbench_v1_pb2 as v1
 from workbench.node.services.calls import check_user_key, check_value
+from workbench.node.services.kv import latest_of
 from workbench.replica.commands import (
     GetMany,
     LatestCommitTs,
@@ -155,7 +154,7 @@ class RawKv:
             pieces.reverse()
         read_ts = request.ts
         if read_ts == 0 and len(pieces) > 1:
-            read_ts = await self._latest({piece.group for piece in pieces})
+            read_ts = await latest_of(self._desk, {piece.group for piece in pieces})
         while pieces and not rows.full:
             read_ts = await self._add_page(call, request, pieces.pop(0), read_ts, rows)
         answer = rawkv.RawScanAtResponse(
@@ -193,24 +192,6 @@ class RawKv:
             else:
                 pieces.append(_Piece(route.group, clipped))
         return pieces
-
-    async def _latest(self, groups: set[int]) -> int:
-        """Return a timestamp as of which a read of all these groups misses nothing acknowledged.
-
-        Each group's own present may lag behind what another has acknowledged; the highest of
-        them does not.
-        """
-        return max(await asyncio.gather(*(self._present(group) for group in sorted(groups))))
-
-    async def _present(self, group: int) -> int:
-        if self._desk.peers.leads(group):
-            got = await self._desk.runtime.read(group, GetMany(()))
-            assert isinstance(got, GotMany)
-            return got.read_ts
-        request = v1.MultiGetRequest(group=group)
-        asked = Call(wire.MULTI_GET, request.SerializeToString())
-        reply = await self._desk.peers.forward(asked, group, writes=False)
-        return wire.parse(v1.MultiGetResponse, reply.data).read_ts
 
     async def _add_page(
         self,
