@@ -22,7 +22,9 @@ from benchmarks.measure import HEAD
 BENCHMARKS = {
     "planning": "optimum, replay, trace reader, load windows",
     "planning_scale": "a plan of very many routes: time and memory",
+    "raft_core": "the consensus core alone: proposals a second, time per function",
     "heat": "the heat matrix of 10,000 routes: time and memory",
+    "widgets": "the heatmap in JupyterLab: first paint, bytes, hover, selection to table",
     "catalog_open": "opening a catalog, requests to open, refresh",
     "catalog_commit": "writers at once, commits, registering, compaction",
     "catalog_export": "rows into an export, from Arrow and from a live cluster",

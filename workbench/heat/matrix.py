@@ -139,6 +139,29 @@ def pool_sum(matrix: HeatMatrix, rows_max: int, columns_max: int) -> HeatMatrix:
     return _pooled(matrix, rows_max, columns_max, _added)
 
 
+def pool_values(
+    values: npt.NDArray[np.float64], rows_max: int, columns_max: int
+) -> tuple[npt.NDArray[np.float64], int]:
+    """Return the cells that `pool` makes of bare values, and how many columns each joins.
+
+    Of `rows` rows the joined row `i` of `n` begins at row `i * rows // n`.
+    """
+    _check_pool(rows_max, columns_max)
+    rows, columns = values.shape
+    factor = max(1, -(-columns // columns_max))
+    if factor > 1:
+        # Whole columns against each other: several times as fast as reducing along the rows.
+        joined = values[:, ::factor].copy(order="K")
+        for step in range(1, factor):
+            more = values[:, step::factor]
+            np.fmax(joined[:, : more.shape[1]], more, out=joined[:, : more.shape[1]])
+        values = joined
+    groups = min(rows, rows_max)
+    if groups < rows:
+        values = _hottest(values, np.arange(groups) * rows // groups, 0)
+    return values, factor
+
+
 def quantise(
     values: npt.NDArray[np.float64], *, levels: int = 256, top: float | None = None
 ) -> npt.NDArray[np.uint8]:
@@ -299,12 +322,7 @@ def _last_routes(grid: Grid) -> npt.NDArray[np.uint64]:
 
 
 def _pooled(matrix: HeatMatrix, rows_max: int, columns_max: int, join: Any) -> HeatMatrix:  # noqa: ANN401 - _hottest or _added
-    if rows_max < 1 or columns_max < 1:
-        raise InvalidArgument(
-            f"cannot pool to {rows_max} × {columns_max} cells",
-            code="pool_invalid",
-            hint="both are at least 1",
-        )
+    _check_pool(rows_max, columns_max)
     rows, columns = matrix.values.shape
     if rows <= rows_max and columns <= columns_max:
         return matrix
@@ -328,6 +346,15 @@ def _pooled(matrix: HeatMatrix, rows_max: int, columns_max: int, join: Any) -> H
         window_ms=matrix.window_ms * factor,
         route_ids=tuple(matrix.route_ids[lead] for lead in leads),
     )
+
+
+def _check_pool(rows_max: int, columns_max: int) -> None:
+    if rows_max < 1 or columns_max < 1:
+        raise InvalidArgument(
+            f"cannot pool to {rows_max} × {columns_max} cells",
+            code="pool_invalid",
+            hint="both are at least 1",
+        )
 
 
 def _hottest(
