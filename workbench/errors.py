@@ -50,6 +50,11 @@ class WorkbenchError(Exception):
         """Return message and hint on one line."""
         return f"{self.message}; {self.hint}" if self.hint else self.message
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows in place of a traceback: one line, and the notes."""
+        notes: list[str] = getattr(self, "__notes__", [])
+        return [f"{type(self).__name__} ({self.code}): {self}", *notes]
+
 
 class InvalidInput(WorkbenchError):
     """The content of an input (file, record, answer) cannot be accepted."""

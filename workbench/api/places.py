@@ -1,0 +1,93 @@
+"""What an argument stands for where it is left out, and in which forms it may be given.
+
+catalog   argument, else WORKBENCH_CATALOG, else ./.workbench/catalog
+by        argument, else WORKBENCH_USER, else the user of this machine
+times     text as on the command line (RFC 3339, Unix seconds, "50%"), or an aware datetime
+lengths   text as "60s", a timedelta, or a whole number of milliseconds
+keys      bytes, or text that is encoded as UTF-8
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final, Protocol
+
+from workbench.errors import InvalidArgument
+from workbench.model.times import parse_duration_ms, rfc3339
+from workbench.session.wiring import DEFAULT_CATALOG, user_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CATALOG_VARIABLE: Final = "WORKBENCH_CATALOG"
+USER_VARIABLE: Final = "WORKBENCH_USER"
+
+Moment = str | datetime | None
+Length = str | int | timedelta
+Key = str | bytes
+
+
+class HasUrl(Protocol):
+    """A system that was connected to, as `wb.connect` and `wb.cluster_up` return it."""
+
+    @property
+    def url(self) -> str:
+        """What names it."""
+
+
+def url_of(system: str | HasUrl) -> str:
+    """Return the URL of a system."""
+    return system if isinstance(system, str) else system.url
+
+
+def catalog_url(place: str | Path | os.PathLike[str] | None) -> str:
+    """Return the URL or path of the catalog that is meant."""
+    if place is None:
+        return os.environ.get(CATALOG_VARIABLE) or DEFAULT_CATALOG
+    return os.fspath(place)
+
+
+def name_of(by: str | None) -> str:
+    """Return the name of who acts."""
+    return by or os.environ.get(USER_VARIABLE) or user_name()
+
+
+def moment_text(moment: Moment) -> str | None:
+    """Return a time as the command line takes it.
+
+    Raises:
+        InvalidArgument: `time_invalid`: a datetime without a time zone.
+    """
+    if not isinstance(moment, datetime):
+        return moment
+    if moment.tzinfo is None:
+        raise InvalidArgument(
+            f"{moment.isoformat()} has no time zone",
+            code="time_invalid",
+            hint="give an aware datetime, as datetime.now(UTC)",
+        )
+    return rfc3339(moment)
+
+
+def length_ms(length: Length) -> int:
+    """Return a length of time in milliseconds.
+
+    Raises:
+        InvalidArgument: `duration_invalid`, or it is not over 0.
+    """
+    if isinstance(length, str):
+        return parse_duration_ms(length)
+    found = round(length.total_seconds() * 1_000) if isinstance(length, timedelta) else length
+    if found <= 0:
+        raise InvalidArgument(
+            f"{length!r} is no length of time over 0",
+            code="duration_invalid",
+            hint='write "60s", a timedelta, or a whole number of milliseconds',
+        )
+    return found
+
+
+def key_bytes(key: Key) -> bytes:
+    """Return a key's bytes."""
+    return key.encode() if isinstance(key, str) else key
