@@ -9,7 +9,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 CELL = """
 from workbench.errors import NotFound
-error = NotFound("there is no catalog 'x'", code="catalog_absent", hint="make one: wb.open(create=True)")
+error = NotFound("there is no catalog 'x'", code="catalog_absent", hint="make one: wb.open()")
 error.add_note("2 of 3 were done")
 raise error
 """

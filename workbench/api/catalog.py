@@ -55,13 +55,14 @@ ROWS_MAX = 1_000_000
 class Catalog:
     """One catalog, opened; make it with `wb.open`.
 
-    >>> catalog = wb.open()
-    >>> catalog.clusters
-    ['shop']
-    >>> [row["name"] for row in catalog.datasets("shop/")]
-    ['shop/access', 'shop/load_window', 'shop/route']
-    >>> catalog.sql('SELECT count(*) AS accesses FROM "shop/access"')[0]
-    {'accesses': 6000}
+    Examples:
+        >>> catalog = wb.open()
+        >>> catalog.clusters
+        ['shop']
+        >>> [row["name"] for row in catalog.datasets("shop/")]
+        ['shop/access', 'shop/load_window', 'shop/route']
+        >>> catalog.sql('SELECT count(*) AS accesses FROM "shop/access"')[0]
+        {'accesses': 6000}
 
     Attributes:
         url: Where it is.
@@ -98,9 +99,10 @@ class Catalog:
     def at(self, point: int | str | datetime) -> Catalog:
         """Return the catalog as it was: after a record, or at a time; it can only be read.
 
-        >>> catalog = wb.open()
-        >>> catalog.at(0).datasets().rows.num_rows
-        0
+        Examples:
+            >>> catalog = wb.open()
+            >>> catalog.at(0).datasets().rows.num_rows
+            0
 
         Args:
             point: A sequence (from 0, before the first record), a time as text, or an aware
@@ -145,8 +147,9 @@ class Catalog:
     def check(self) -> Result:
         """Read every record and object and check hashes and chain; no row is good news.
 
-        >>> len(wb.open().check())
-        0
+        Examples:
+            >>> len(wb.open().check())
+            0
         """
         found = self.writable().verify()
         rows = [{"key": each.key, "reason": each.reason} for each in found]
@@ -159,8 +162,9 @@ class Catalog:
     def routes(self, cluster: str | None = None, *, version: int | None = None) -> Result:
         """Return the routes of a cluster: the newest, or those of an older catalog version.
 
-        >>> wb.open().routes().columns[:4]
-        ['route_id', 'start', 'end', 'group']
+        Examples:
+            >>> wb.open().routes().columns[:4]
+            ['route_id', 'start', 'end', 'group']
 
         Args:
             cluster: Which; needed where the catalog holds several.
@@ -197,8 +201,9 @@ class Catalog:
     ) -> Result:
         """Return load windows: reads, writes and bytes by bucket of a route and by time.
 
-        >>> wb.open().load(until="10%").columns[3:8]
-        ['bucket_start', 'bucket_end', 'group', 'reads', 'writes']
+        Examples:
+            >>> wb.open().load(until="10%").columns[3:8]
+            ['bucket_start', 'bucket_end', 'group', 'reads', 'writes']
 
         Null means not measured, never zero; a missing row is not an idle bucket.
 
@@ -312,12 +317,13 @@ class Catalog:
         name. Nothing but the catalog's data can be read, and nothing is written. The table
         `catalog.datasets` lists the datasets.
 
-        >>> catalog = wb.open()
-        >>> catalog.sql('SELECT op, count(*) AS n FROM "shop/access" WHERE op = ? GROUP BY op',
-        ...             "write").columns
-        ['op', 'n']
-        >>> catalog.sql('SELECT $k AS key', k=b"user/17")[0]
-        {'key': b'user/17'}
+        Examples:
+            >>> catalog = wb.open()
+            >>> catalog.sql('SELECT op, count(*) AS n FROM "shop/access" WHERE op = ? GROUP BY op',
+            ...             "write").columns
+            ['op', 'n']
+            >>> catalog.sql('SELECT $k AS key', k=b"user/17")[0]
+            {'key': b'user/17'}
 
         Args:
             text: The SELECT.
@@ -351,9 +357,10 @@ class Catalog:
     ) -> Result:
         """Return the answer of one of the package's own queries; `wb.Catalog.queries` lists them.
 
-        >>> catalog = wb.open()
-        >>> catalog.query("load-per-route", cluster="shop").columns[0]
-        'route_id'
+        Examples:
+            >>> catalog = wb.open()
+            >>> catalog.query("load-per-route", cluster="shop").columns[0]
+            'route_id'
 
         Args:
             name: As "as-of", "key-history", "owner-at-version", "owner-at-time", "route-bytes".
@@ -452,10 +459,11 @@ def open(  # noqa: A001 - called as wb.open
     ./.workbench/catalog. Opening takes three requests and the newest records, however much is in
     it. For s3:// the usual AWS_… variables tell credentials and endpoint.
 
-    >>> wb.open().url
-    './.workbench/catalog'
-    >>> wb.open("memory://example", create=True).clusters
-    []
+    Examples:
+        >>> wb.open().url
+        './.workbench/catalog'
+        >>> wb.open("memory://example", create=True).clusters
+        []
 
     Args:
         catalog: Where it is; a Catalog comes back as it is.

@@ -282,9 +282,10 @@ def connect(url: str) -> Cluster:
 
     Reads only: splits are made by `plan.apply`, which opens a connection of its own.
 
-    >>> with wb.connect("file:routes.json") as cluster:
-    ...     len(cluster.routes())
-    2
+    Examples:
+        >>> with wb.connect("file:routes.json") as cluster:
+        ...     len(cluster.routes())
+        2
 
     Args:
         url: As "node://127.0.0.1:7001" or "file:ROUTES.json".

@@ -99,9 +99,10 @@ def datasets(
     seed gives the same accesses on any machine. A set is two hours long however many accesses it
     has.
 
-    >>> made = wb.datasets("hot-range", accesses=2_000, seed=7)
-    >>> made.path("hot-range").name
-    'hot-range.parquet'
+    Examples:
+        >>> made = wb.datasets("hot-range", accesses=2_000, seed=7)
+        >>> made.path("hot-range").name
+        'hot-range.parquet'
 
     Args:
         names: Which; all where none is named.
@@ -144,12 +145,13 @@ def collect(  # noqa: PLR0913 - as the command's options, all named
     cluster is a URL, or what `wb.connect` returned; of it, what is new is added to what was
     collected before, and nothing is ever made up for a gap.
 
-    >>> trace = wb.datasets("zipf", accesses=2_000).path("zipf")
-    >>> found = wb.collect(trace, "memory://collected", routes=4)
-    >>> found.cluster, found.written
-    ('zipf', True)
-    >>> wb.collect(trace, "memory://collected", routes=4).written
-    False
+    Examples:
+        >>> trace = wb.datasets("zipf", accesses=2_000).path("zipf")
+        >>> found = wb.collect(trace, "memory://collected", routes=4)
+        >>> found.cluster, found.written
+        ('zipf', True)
+        >>> wb.collect(trace, "memory://collected", routes=4).written
+        False
 
     Args:
         source: "trace:FILE" or a Path for a trace, else a URL as "node://127.0.0.1:7001".

@@ -147,11 +147,12 @@ def hot(  # noqa: PLR0913 - as the command's options, all named
     A route is hot when its load reaches the threshold in consecutive windows up to the last one.
     This is the question "page me"; what is worth balancing is for `wb.plan`.
 
-    >>> found = wb.hot(threshold=10, windows=2)
-    >>> found[0]["verdict"]
-    'hot'
-    >>> found.hot == tuple(row["route_id"] for row in found if row["verdict"] == "hot")
-    True
+    Examples:
+        >>> found = wb.hot(threshold=10, windows=2)
+        >>> found[0]["verdict"]
+        'hot'
+        >>> found.hot == tuple(row["route_id"] for row in found if row["verdict"] == "hot")
+        True
 
     Args:
         catalog: Where the load is.
@@ -211,8 +212,9 @@ def picture(  # noqa: PLR0913 - as the command's options, all named
 
     `wb.heatmap` is the same to point at and to brush.
 
-    >>> wb.picture(series="writes").png[:4]
-    b'\x89PNG'
+    Examples:
+        >>> wb.picture(series="writes").png[:4]
+        b'\x89PNG'
 
     Args:
         catalog: Where the load is.
@@ -272,9 +274,10 @@ def compare(  # noqa: PLR0913 - as the command's options, all named
     counts is `heldout_max_over_mean`: how many times the mean the hottest route carried of load
     that no policy had seen; 1 is even. Nothing is written.
 
-    >>> found = wb.compare(policies=["robust", "median"], routes=6)
-    >>> [row["name"] for row in found]
-    ['robust', 'median']
+    Examples:
+        >>> found = wb.compare(policies=["robust", "median"], routes=6)
+        >>> [row["name"] for row in found]
+        ['robust', 'median']
 
     Args:
         catalog: Where the load is.

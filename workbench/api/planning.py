@@ -74,11 +74,12 @@ def plan(  # noqa: PLR0913 - as the command's options, all named
     No other choice of as many splits does better by what the policy minimises, and the plan
     carries the proof. The same load gives the same plan, with the same id.
 
-    >>> made = wb.plan(until="50%", max_splits=4)
-    >>> len(made) <= 4
-    True
-    >>> made.content_hash == plan.content_hash  # of the same load, made before
-    True
+    Examples:
+        >>> made = wb.plan(until="50%", max_splits=4)
+        >>> len(made) <= 4
+        True
+        >>> made.content_hash == plan.content_hash  # of the same load, made before
+        True
 
     Args:
         catalog: Where the load is, and where the plan is recorded.

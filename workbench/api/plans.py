@@ -72,11 +72,12 @@ HEAVY_SHOWN: Final = 3
 class Plan(Result):
     """A proposal: a row per action, in the order in which they are made.
 
-    >>> plan = wb.plan(until="50%", max_splits=4)
-    >>> plan.share_after < plan.share_before
-    True
-    >>> plan[0]["id"], plan.approved
-    ('split-001', ())
+    Examples:
+        >>> plan = wb.plan(until="50%", max_splits=4)
+        >>> plan.share_after < plan.share_before
+        True
+        >>> plan[0]["id"], plan.approved
+        ('split-001', ())
 
     Attributes:
         catalog: Where it is recorded, and what is approved and applied of it.
@@ -180,8 +181,9 @@ class Plan(Result):
         What if it were applied: nothing is executed, and what was executed plays no part;
         `wb.verify` tells what really came.
 
-        >>> plan.replay().execution
-        'replayed'
+        Examples:
+            >>> plan.replay().execution
+            'replayed'
 
         Args:
             on: A later collection of the same cluster under another name.
@@ -223,10 +225,11 @@ class Plan(Result):
     ) -> Approval:
         """Record an approval, with who, when and the plan's hash.
 
-        >>> plan.approve(by="anna").by
-        'user:anna'
-        >>> plan.withdraw(by="anna").approved
-        ()
+        Examples:
+            >>> plan.approve(by="anna").by
+            'user:anna'
+            >>> plan.withdraw(by="anna").approved
+            ()
 
         Args:
             actions: Ids; all where none is named.
@@ -332,8 +335,9 @@ def find_plan(
 ) -> Plan:
     """Return a plan that was made before, hashed anew.
 
-    >>> wb.find_plan(plan.plan_id[:8]).content_hash == plan.content_hash
-    True
+    Examples:
+        >>> wb.find_plan(plan.plan_id[:8]).content_hash == plan.content_hash
+        True
 
     Args:
         reference: Its id, at least four of its first digits, or a .json or .parquet file.

@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 class Result:
     """A table with a title; the last line of a notebook's cell shows it.
 
-    >>> routes = wb.open().routes()
-    >>> len(routes)
-    8
-    >>> routes[0]["group"]
-    1
-    >>> routes.to_polars().height
-    8
+    Examples:
+        >>> routes = wb.open().routes()
+        >>> len(routes)
+        8
+        >>> routes[0]["group"]
+        1
+        >>> routes.to_polars().height
+        8
 
     Attributes:
         rows: The table.

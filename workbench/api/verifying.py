@@ -30,11 +30,12 @@ def verify(
     live cluster it tells what came on the routes as they are, from the first whole window after
     the last call; on a trace, what the rest of it would have been on the plan's routes.
 
-    >>> checked = wb.verify(plan)
-    >>> checked.share_after < checked.share_before
-    True
-    >>> checked.execution
-    'replayed'
+    Examples:
+        >>> checked = wb.verify(plan)
+        >>> checked.share_after < checked.share_before
+        True
+        >>> checked.execution
+        'replayed'
 
     Args:
         plan: A plan, or its id, or enough of its first digits, or a file.
@@ -65,9 +66,10 @@ def report(
 
     It opens offline and is under 3 MB. Parts for which there are no data yet are left out.
 
-    >>> made = wb.report(plan, "incident.html")
-    >>> made.path.name, made.bytes < 3_000_000
-    ('incident.html', True)
+    Examples:
+        >>> made = wb.report(plan, "incident.html")
+        >>> made.path.name, made.bytes < 3_000_000
+        ('incident.html', True)
 
     Args:
         plan: A plan, or its id, or enough of its first digits, or a file.

@@ -44,8 +44,9 @@ def heatmap(  # noqa: PLR0913 - as the command's options, all named
     Hover tells route, span and exact load; what is brushed can be asked for with
     `brushed_spans()` and `brushed_times()`. `wb.picture` draws the same without a kernel.
 
-    >>> wb.heatmap(series="writes").series
-    'writes'
+    Examples:
+        >>> wb.heatmap(series="writes").series
+        'writes'
 
     Args:
         catalog: Where the load is.
