@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import WorkbenchError
 from workbench.model.keys import Span
 from workbench.model.plan import OBJECTIVES, EvidenceQuery, Limits, Plan
-from workbench.model.plan_parts import Boundaries, GroupWeight
+from workbench.model.plan_parts import Boundaries, GroupWeight, Stored
 from workbench.model.routes import RouteSnapshot, RouteState, seed_routes
+from workbench.planner.placing import sizes_by_atom
 from workbench.planner.plan import Atoms, PlanInput, make_plan
 
 if TYPE_CHECKING:
@@ -45,7 +46,10 @@ class Case:
             replace(route, group=group, state=self.states.get(index, route.state))
             for index, (route, group) in enumerate(zip(routes, groups, strict=True))
         )
-        sizes = None if self.sizes is None else Atoms(self.keys, self.sizes, self.kind)
+        sizes = stored = None
+        if self.sizes is not None:
+            sizes = sizes_by_atom(Atoms(self.keys, self.sizes, self.kind))
+            stored = Stored("nightly", 7)
         return PlanInput(
             cluster="c",
             snapshot=RouteSnapshot(7, routes, T0),
@@ -59,6 +63,7 @@ class Case:
             policy=self.policy,
             threshold_per_minute=self.threshold,
             sizes=sizes,
+            stored=stored,
         )
 
     @property
@@ -128,7 +133,7 @@ def put_on_groups(rng: random.Random, case: Case) -> None:
     weighted = tuple(GroupWeight(group, rng.randint(1, 3)) for group in wanted)
     if rng.random() < 0.7:
         case.sizes = [rng.randint(0, 50) for _ in case.keys]
-    cap = rng.choice([None, None, 0, 40]) if case.sizes is not None else None
+    cap = rng.choice([None, None, 0, 40])
     case.limits = replace(case.limits, groups=weighted, max_bytes_moved=cap)
 
 

@@ -221,8 +221,24 @@ def test_a_limit_that_cannot_be_met_is_named(limits: Limits, name: str) -> None:
     assert name in caught.value.message
 
 
-def test_bytes_that_were_not_measured_cannot_be_limited() -> None:
-    case = Case(keys_of(2), [3, 3], [], Limits(1, 0.0, groups=(GroupWeight(1),), max_bytes_moved=5))
+def test_a_limit_on_bytes_that_nobody_can_check_moves_nothing_and_says_so() -> None:
+    groups = (GroupWeight(1), GroupWeight(2))
+    limits = Limits(1, 0.0, groups=groups, max_bytes_moved=10**12)
+    plan = planned(case_of([3, 3], 1, limits=limits))
+    assert {action.kind for action in plan.actions} == {ActionKind.SPLIT}
+    assert plan.placement is not None
+    assert (plan.placement.unit, plan.placement.moved) == ("load", 0)
+    assert [each.kind for each in plan.findings] == ["moves_declined"]
+    assert "--max-bytes-moved cannot be checked" in plan.findings[0].text
+    whole = planned(case_of([3, 3], 0, limits=replace(limits, max_splits=0)))
+    assert all("--max-bytes-moved cannot be checked" in each.reason for each in whole.declined)
+    # With sizes the same limit is kept, and the route moves.
+    known = planned(case_of([3, 3], 1, limits=limits, sizes=[50, 60]))
+    assert sum(action.bytes_moved or 0 for action in known.actions) in {50, 60}
+
+
+def test_a_group_is_not_left_under_a_limit_on_bytes_that_nobody_can_check() -> None:
+    case = Case(keys_of(2), [3, 3], [], Limits(1, 0.0, groups=(GroupWeight(2),), max_bytes_moved=5))
     with pytest.raises(InvalidInput) as caught:
         make_plan(case.given)
     assert caught.value.code == "limit_unmeasured"

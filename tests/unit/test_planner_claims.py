@@ -15,8 +15,8 @@ from workbench.model.plan import Plan, plan_from_json, plan_to_json
 from workbench.planner.verifier import verify
 
 # Numbers that are no claims of the verifier's, or that brute force decides below: a weaker
-# witness, other cuts of the same bottleneck, what is only for reading.
-NO_CLAIM = {"stops", "index", "route_id", "cuts", "windows", "backtest"}
+# witness, other cuts of the same bottleneck, what is only for reading, and whose sizes were told.
+NO_CLAIM = {"stops", "index", "route_id", "cuts", "windows", "backtest", "read_ts"}
 CLAIMS = (
     "bottleneck",
     "forecast",

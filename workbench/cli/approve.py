@@ -73,9 +73,9 @@ def approve(
         return _approve_by_policy(catalog, found, policy_file, dry_run=dry_run, as_json=as_json)
     approver = user(user_name() if by is None else by)
     decision = run(catalog, found, actions, approver=approver, withdraw=withdraw)
-    _warn_of_moves(catalog, found, decision.approved)
+    warnings = _warned_of_moves(catalog, found, decision.approved)
     if as_json:
-        emit("approve", approval_fields(decision))
+        emit("approve", {**approval_fields(decision), "warnings": warnings})
         return 0
     if not decision.changed:
         state = "none of them was approved" if withdraw else "all of them were approved before"
@@ -104,12 +104,15 @@ def _is_trace(catalog: Catalog, found: Plan) -> bool:
     return source.startswith("trace:")
 
 
-def _warn_of_moves(catalog: Catalog, found: Plan, approved: tuple[str, ...]) -> None:
-    """Warn where `workbench apply` could not execute what is approved."""
+def _warned_of_moves(catalog: Catalog, found: Plan, approved: tuple[str, ...]) -> list[str]:
+    """Warn where `workbench apply` could not execute what is approved, and return what was said."""
     from workbench.session.approval import move_warning
 
-    if not _is_trace(catalog, found) and (warning := move_warning(found, approved)) is not None:
-        warn(warning)
+    warning = None if _is_trace(catalog, found) else move_warning(found, approved)
+    if warning is None:
+        return []
+    warn(warning)
+    return [warning]
 
 
 def _approve_by_policy(
@@ -122,8 +125,7 @@ def _approve_by_policy(
     policy = read_policy(path)
     decision = approve_by_policy(catalog, found, policy, dry_run=dry_run)
     approval = decision.approval
-    if not decision.broken:
-        _warn_of_moves(catalog, found, decision.actions)
+    warnings = [] if decision.broken else _warned_of_moves(catalog, found, decision.actions)
     if as_json:
         fields = {
             "plan_id": found.plan_id,
@@ -135,6 +137,7 @@ def _approve_by_policy(
             "dry_run": dry_run,
             "would_approve": [] if decision.broken else list(decision.actions),
             "broken": list(decision.broken),
+            "warnings": warnings,
         }
         emit("approve", fields)
     elif decision.broken:

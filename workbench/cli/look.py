@@ -141,7 +141,12 @@ def hot_fields(answer: HotAnswer) -> dict[str, Any]:
         "plan_id": None if answer.planned is None else answer.planned.plan_id,
         "evidence": None
         if answer.evidence is None
-        else {"sql": answer.evidence.sql, "parameters": dict(answer.evidence.parameters)},
+        else {
+            "sql": answer.evidence.sql,
+            "parameters": dict(answer.evidence.parameters),
+            "verdict_sql": answer.evidence.verdict_sql,
+            "verdict_parameters": dict(answer.evidence.verdict_parameters),
+        },
         "unattributed": {
             "buckets": answer.unattributed.buckets,
             "load": answer.unattributed.load,

@@ -25,10 +25,10 @@ from workbench.model.plan import plan_to_json
 from workbench.model.times import rfc3339
 from workbench.planner.detect import Rule
 from workbench.planner.words import (
-    actions_text,
     certainty_sentences,
     declined_by_reason,
     further_sentence,
+    headline,
     heavy_sentence,
     isolated_sentence,
     placement_sentences,
@@ -147,14 +147,16 @@ def plan(
     from workbench.query.load import Source
     from workbench.report.markdown import plan_markdown
     from workbench.session.cluster import open_cluster
-    from workbench.session.planning import is_live
+    from workbench.session.planning import is_live, no_moves_on
     from workbench.session.planning import plan as run
     from workbench.session.plans import plan_to_file, record_plan
     from workbench.session.wiring import open_catalog
 
     _check_out(out)
+    no_moves = ""
     if target is not None:
         cluster = _collect_first(target, catalog_url, cluster)
+        no_moves = no_moves_on(target)
     catalog = open_catalog(catalog_url)
     view = open_cluster(catalog, cluster)
     chosen = objective_of(objective, write_weight)
@@ -174,6 +176,7 @@ def plan(
             source=sources[evidence],
             backtest=backtest,
             policy=policy,
+            no_moves=no_moves,
         )
         if out is not None:
             plan_to_file(proposal, out)
@@ -263,11 +266,7 @@ def print_plan(proposal: Plan, *, live: bool = False) -> None:
             click.echo(sentence)
         _print_declined(proposal)
         return
-    verb = "takes" if len(proposal.actions) == 1 else "take"
-    click.echo(
-        f"{actions_text(proposal)} {verb} the hottest route from "
-        f"{percent(proposal.max_share_before)} to {percent(proposal.max_share_after)} of the load"
-    )
+    click.echo(headline(proposal))
     if (further := further_sentence(proposal)) is not None:
         click.echo(further)
     total = proposal.total_load

@@ -120,16 +120,39 @@ class LoadRow:
 
 
 @dataclass(frozen=True, slots=True)
+class HotKeyCount:
+    """A heavy key of a route in one window: its true count is in [count - error, count]."""
+
+    route_id: int
+    key: bytes
+    count: int
+    error: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeySample:
+    """An access that was drawn among those of a route in one window; see KEY_SAMPLE."""
+
+    route_id: int
+    key: bytes
+    write: bool
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
 class ClosedWindow:
     """One closed load window of one node: the rows of the groups that it led.
 
-    Times are microseconds since the Unix epoch; `end_us` is exclusive.
+    Times are microseconds since the Unix epoch; `end_us` is exclusive. Hot keys and samples are
+    ordered by route, and of a route the heaviest key comes first.
     """
 
     node: int
     start_us: int
     end_us: int
     rows: tuple[LoadRow, ...]
+    hot_keys: tuple[HotKeyCount, ...] = ()
+    key_samples: tuple[KeySample, ...] = ()
 
 
 class CursorTag(StrEnum):

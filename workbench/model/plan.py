@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +27,7 @@ from workbench.model.keys import Span
 from workbench.model.plan_parts import (
     Backtest,
     Boundaries,
+    Drifted,
     Finding,
     GroupWeight,
     Isolated,
@@ -36,6 +37,8 @@ from workbench.model.plan_parts import (
     backtest_to_json,
     boundaries_from_json,
     boundaries_to_json,
+    drifted_from_json,
+    drifted_to_json,
     placement_from_json,
     placement_to_json,
     robust_from_json,
@@ -231,12 +234,14 @@ class EvidenceQuery:
         dataset: The dataset it reads.
         parameters: Bound by name; times as RFC 3339.
         sql: The text at the time of planning, for reading.
+        figures: The texts, by name, that compute the plan's other numbers from its answer.
     """
 
     name: str
     dataset: str
     parameters: Mapping[str, str | int]
     sql: str
+    figures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -251,14 +256,13 @@ class Plan:
         since: Start of the time window of the evidence.
         until: End of it, exclusive.
         limits: What the planner was allowed.
-        atoms: Number of indivisible pieces (keys or buckets) that had load.
+        atoms: Number of keys or buckets that had load; `atom_kind` says which.
         atom_kind: `key` or `bucket`.
         total_load: Sum over all routes.
         bottleneck: Before, after, and the bounds.
         max_share_before: Heaviest route's share of the total now.
         max_share_after: The same after all actions: the forecast.
-        backtest: How such a forecast fared within the window; None where not asked for, or
-            where a part of the window has no load.
+        backtest: How such a forecast fared within the window; None where there was none.
         pareto: (splits, bottleneck) for every number of splits that buys something.
         actions: In order.
         routes_before: Ascending by start.
@@ -275,6 +279,7 @@ class Plan:
         isolated: Hot keys that get a route of their own.
         placement: Where the routes go; None where they were not to be placed.
         findings: What the sum over the window does not tell.
+        drift: What is done about load that moves; None where it does not, and for `exact`.
     """
 
     cluster: str
@@ -306,6 +311,7 @@ class Plan:
     isolated: tuple[Isolated, ...] = ()
     placement: Placement | None = None
     findings: tuple[Finding, ...] = ()
+    drift: Drifted | None = None
 
     @cached_property
     def content_hash(self) -> str:
@@ -385,6 +391,7 @@ def plan_content(plan: Plan) -> dict[str, Any]:
             "dataset": plan.evidence.dataset,
             "parameters": dict(plan.evidence.parameters),
             "sql": plan.evidence.sql,
+            **({"figures": dict(plan.evidence.figures)} if plan.evidence.figures else {}),
         },
     }
     if plan.schema != PLAN_SCHEMA_1:
@@ -417,6 +424,8 @@ def _add_later_parts(content: dict[str, Any], plan: Plan) -> None:
             for each in plan.findings
         ],
     }
+    if plan.drift is not None:  # absent where nothing moves
+        content["drift"] = drifted_to_json(plan.drift)
 
 
 def plan_from_json(document: Mapping[str, Any], where: str) -> Plan:
@@ -507,6 +516,7 @@ def _from_content(content: Mapping[str, Any]) -> Plan:
             dataset=evidence["dataset"],
             parameters=evidence["parameters"],
             sql=evidence["sql"],
+            figures=evidence.get("figures", {}),
         ),
         schema=content["schema"],
     )
@@ -538,6 +548,7 @@ def _with_later_parts(plan: Plan, content: Mapping[str, Any]) -> Plan:
             Finding(each["kind"], each["text"], tuple(each["windows"]))
             for each in content["findings"]
         ),
+        drift=drifted_from_json(content["drift"]) if "drift" in content else None,
     )
 
 

@@ -9,9 +9,9 @@ Not here: how any of it is computed (`planner`), or checked (`planner.verifier`)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from workbench.model.keys import Span
 from workbench.model.times import parse_time, rfc3339
@@ -34,6 +34,8 @@ class Backtest:
         max_share_forecast: What the first part promised.
         max_share_came: What the rest brought.
         drift: Share of the rest that came on other routes than forecast.
+        cuts: Where the first part's plan cut, so that the shares can be computed anew; None in
+            documents of before 2026-11-21, which did not tell.
     """
 
     split_at: datetime
@@ -42,6 +44,7 @@ class Backtest:
     max_share_forecast: float
     max_share_came: float
     drift: float
+    cuts: tuple[bytes, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,17 @@ class Isolated:
     route_load: int
 
 
+STORED_BYTES: Final = "stored_bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What tells the bytes that routes store: an export of the cluster, as of `read_ts`."""
+
+    export: str
+    read_ts: int
+
+
 class PlacementProof(StrEnum):
     """Why no placement has a lighter heaviest group.
 
@@ -142,9 +156,11 @@ class Placement:
         after: Heaviest weighted group after the moves.
         lower_bound: Below which no placement within the limits can be.
         proof: Why `after` is least, if it is known to be.
-        unit: `bytes`, or `load` where bytes were not measured and load stands for them.
+        unit: `stored_bytes`; `load` where what the routes store is not known, which says nothing
+            of bytes; `bytes` in documents of before 2026-11-21: those read and written.
         moved: What changes group, in `unit`; no less where `proof` is `search`.
         pareto: (moved, heaviest weighted group): what less or more moving would reach.
+        stored: Where stored bytes come from; None for another unit.
     """
 
     groups: tuple[GroupLoad, ...]
@@ -156,6 +172,55 @@ class Placement:
     unit: str
     moved: int
     pareto: tuple[tuple[int, int], ...]
+    stored: Stored | None = None
+
+
+class DriftKind(StrEnum):
+    """How load moves within the window; also a kind of `Finding`.
+
+    moving_front  each newest part of the window lies mostly beyond all keys seen before it
+    cyclic        load comes back to the same keys and is elsewhere in between
+    """
+
+    MOVING_FRONT = "moving_front"
+    CYCLIC = "cyclic"
+
+
+@dataclass(frozen=True, slots=True)
+class DriftPart:
+    """A part of the window, and the load of all routes in it."""
+
+    since: datetime
+    until: datetime
+    load: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drifted:
+    """What a plan does about load that moves; see `planner.drift` for the rules.
+
+    Attributes:
+        kind: How it moves.
+        parts: Equal parts of the window, ascending. Of cyclic load, part i is of phase
+            i modulo `period`, and each phase has equally many.
+        period: How many phases cyclic load has; None for a front.
+        worst_before: Heaviest route before the plan in any phase; None for a front.
+        worst_after: The same after the plan, the least possible: `certificate.phases`.
+        worst_of_sum: The same with `sum_cuts`.
+        sum_cuts: Where the sum of the phases alone would have been cut; none for a front.
+        tail: Where the front's route is cut; None where it is not, and for cyclic load.
+        beyond: Of the newest parts, the load beyond every key seen before; none for cyclic load.
+    """
+
+    kind: DriftKind
+    parts: tuple[DriftPart, ...]
+    period: int | None = None
+    worst_before: int | None = None
+    worst_after: int | None = None
+    worst_of_sum: int | None = None
+    sum_cuts: tuple[bytes, ...] = ()
+    tail: bytes | None = None
+    beyond: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +228,8 @@ class Finding:
     """Something about the load that its sum over the window does not tell.
 
     Attributes:
-        kind: `moving_front`, `cyclic`, or `hot_key`.
+        kind: `moving_front`, `cyclic`, `hot_key`, `moves_declined`, or `not_looked_for`: what could
+            not be told, and why, as a back-test without load in the second half.
         text: A sentence.
         windows: Starts of the windows that show it, RFC 3339; may be none.
     """
@@ -177,7 +243,9 @@ def backtest_to_json(backtest: Backtest | None) -> dict[str, Any] | None:
     """Return the JSON form; null where there was none."""
     if backtest is None:
         return None
+    told = {} if backtest.cuts is None else {"cuts": [key.hex() for key in backtest.cuts]}
     return {
+        **told,
         "split_at": rfc3339(backtest.split_at),
         "splits": backtest.splits,
         "max_share_without": backtest.max_share_without,
@@ -191,7 +259,14 @@ def backtest_from_json(value: Mapping[str, Any] | None) -> Backtest | None:
     """Return what the JSON form says."""
     if value is None:
         return None
-    return Backtest(**{**value, "split_at": parse_time(value["split_at"])})
+    cuts = value.get("cuts")
+    return Backtest(
+        **{
+            **value,
+            "split_at": parse_time(value["split_at"]),
+            "cuts": None if cuts is None else tuple(bytes.fromhex(key) for key in cuts),
+        }
+    )
 
 
 def span_to_json(span: Span) -> dict[str, Any]:
@@ -246,7 +321,9 @@ def placement_to_json(value: Placement | None) -> dict[str, Any] | None:
     """Return the JSON form; null where nothing was to be placed."""
     if value is None:
         return None
+    told = {} if value.stored is None else {"stored": asdict(value.stored)}
     return {
+        **told,
         "groups": [
             {"group": g.group, "weight": g.weight, "before": g.before, "after": g.after}
             for g in value.groups
@@ -272,5 +349,41 @@ def placement_from_json(value: Mapping[str, Any] | None) -> Placement | None:
             "groups": tuple(GroupLoad(**each) for each in value["groups"]),
             "proof": PlacementProof(value["proof"]),
             "pareto": tuple((each["moved"], each["weighted"]) for each in value["pareto"]),
+            "stored": Stored(**value["stored"]) if "stored" in value else None,
+        }
+    )
+
+
+def drifted_to_json(value: Drifted) -> dict[str, Any]:
+    """Return the JSON form; a plan without it has no such field."""
+    return {
+        "kind": value.kind.value,
+        "parts": [
+            {"from": rfc3339(part.since), "to": rfc3339(part.until), "load": part.load}
+            for part in value.parts
+        ],
+        "period": value.period,
+        "worst_before": value.worst_before,
+        "worst_after": value.worst_after,
+        "worst_of_sum": value.worst_of_sum,
+        "sum_cuts": [key.hex() for key in value.sum_cuts],
+        "tail": None if value.tail is None else value.tail.hex(),
+        "beyond": list(value.beyond),
+    }
+
+
+def drifted_from_json(value: Mapping[str, Any]) -> Drifted:
+    """Return what the JSON form says."""
+    return Drifted(
+        **{
+            **value,
+            "kind": DriftKind(value["kind"]),
+            "parts": tuple(
+                DriftPart(parse_time(part["from"]), parse_time(part["to"]), part["load"])
+                for part in value["parts"]
+            ),
+            "sum_cuts": tuple(bytes.fromhex(key) for key in value["sum_cuts"]),
+            "tail": None if value["tail"] is None else bytes.fromhex(value["tail"]),
+            "beyond": tuple(value["beyond"]),
         }
     )

@@ -31,7 +31,7 @@ from workbench.model.keys import Span
 from workbench.model.routes import RouteDescriptor, RouteSnapshot, RouteState, check_routes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
 TIME: Final = pa.timestamp("us", tz="UTC")
 COUNTERS: Final = ("reads", "writes", "read_bytes", "write_bytes", "cpu_ns")
@@ -292,31 +292,30 @@ def table_to_routes(table: pa.Table) -> RouteSnapshot:
             "the route table has no rows", code="routes_empty", hint="collect routes first"
         )
     version = pc.max(checked.column("catalog_version"))
-    rows = checked.filter(pc.equal(checked.column("catalog_version"), version)).to_pylist()
+    newest = checked.filter(pc.equal(checked.column("catalog_version"), version))
     return RouteSnapshot(
         catalog_version=int(version.as_py()),
-        routes=check_routes(_descriptors(rows)),
-        taken_at=max(row["recorded_at"] for row in rows),
+        routes=check_routes(_descriptors(newest)),
+        taken_at=pc.max(newest.column("recorded_at")).as_py(),
     )
 
 
-def _descriptors(rows: Iterable[dict[str, object]]) -> Iterable[RouteDescriptor]:
-    for row in rows:
-        start, end = row["start"], row["end"]
-        state = str(row["state"])
-        if state not in RouteState.__members__:
+def _descriptors(rows: pa.Table) -> Iterator[RouteDescriptor]:
+    states = RouteState.__members__
+    names = ("route_id", "start", "end", "group", "state", "parent_route_id", "split_at_hlc")
+    columns = (rows.column(name).to_pylist() for name in names)
+    for route_id, start, end, group, state, parent, split_at_hlc in zip(*columns, strict=True):
+        if state not in states:
             raise InvalidInput(
-                f"route {row['route_id']} has the unknown state {state!r}",
+                f"route {route_id} has the unknown state {state!r}",
                 code="route_state_unknown",
-                hint=f"known are {', '.join(RouteState.__members__)}",
+                hint=f"known are {', '.join(states)}",
             )
-        assert isinstance(start, bytes)
-        assert end is None or isinstance(end, bytes)
         yield RouteDescriptor(
-            route_id=int(str(row["route_id"])),
+            route_id=route_id,
             span=Span(start, end),
-            group=int(str(row["group"])),
-            state=RouteState[state],
-            parent_route_id=int(str(row["parent_route_id"])),
-            split_at_hlc=int(str(row["split_at_hlc"])),
+            group=group,
+            state=states[state],
+            parent_route_id=parent,
+            split_at_hlc=split_at_hlc,
         )

@@ -51,11 +51,10 @@ def sequence_actions(
         chosen: Atoms before which to cut, ascending; none on a segment's edge.
         snapshot: The routes before.
     """
-    pieces = _pieces(segments, chosen, snapshot)
-    done = [piece for piece in pieces if not piece.cuts]
-    heaviest_done = max((piece.load for piece in done), default=0)
+    pieces, done = _pieces(segments, chosen, snapshot)
+    heaviest_done = max((route.load for route in done), default=0)
     # Heap entries are (-load, start): the heaviest first, ties by key, so the order is certain.
-    waiting = [(-piece.load, piece.span.start, piece) for piece in pieces if piece.cuts]
+    waiting = [(-piece.load, piece.span.start, piece) for piece in pieces]
     heapify(waiting)
     actions: list[Action] = []
     bottleneck = max(segments.loads)
@@ -68,7 +67,7 @@ def sequence_actions(
             if half.cuts:
                 heappush(waiting, (-half.load, half.span.start, half))
             else:
-                done.append(half)
+                done.append(RouteLoad(half.span, half.group, half.load))
                 heaviest_done = max(heaviest_done, half.load)
         after = max(heaviest_done, -waiting[0][0] if waiting else 0)
         evidence = Evidence(parent.load, left.load, right.load, bottleneck, after)
@@ -77,19 +76,23 @@ def sequence_actions(
         said = _reasons(parent.route_id, evidence, least, segments.total)
         actions.append(_split(name, parent, right.span.start, evidence, version, said))
         bottleneck = after
-    done.sort(key=lambda piece: piece.span.start)
-    return tuple(actions), tuple(RouteLoad(p.span, p.group, p.load) for p in done)
+    done.sort(key=lambda route: route.span.start)
+    return tuple(actions), tuple(done)
 
 
-def _pieces(segments: Segments, chosen: Sequence[int], snapshot: RouteSnapshot) -> list[_Piece]:
-    """Return the routes as they are, each with its cuts."""
-    pieces = []
-    for index, route in enumerate(snapshot.routes):
-        low, high = segments.bounds[index], segments.bounds[index + 1]
+def _pieces(
+    segments: Segments, chosen: Sequence[int], snapshot: RouteSnapshot
+) -> tuple[list[_Piece], list[RouteLoad]]:
+    """Return the routes that are cut, each with its cuts, and those that stay as they are."""
+    pieces, whole = [], []
+    routes = zip(snapshot.routes, segments.loads, pairwise(segments.bounds), strict=True)
+    for route, load, (low, high) in routes:
         mine = chosen[bisect_right(chosen, low) : bisect_left(chosen, high)]
-        load = segments.loads[index]
-        pieces.append(_Piece(route.route_id, route.span, route.group, low, high, load, mine))
-    return pieces
+        if mine:
+            pieces.append(_Piece(route.route_id, route.span, route.group, low, high, load, mine))
+        else:
+            whole.append(RouteLoad(route.span, route.group, load))
+    return pieces, whole
 
 
 def _halves(

@@ -62,7 +62,9 @@ def _size(plan: Plan, policy: ApprovalPolicy) -> list[str]:
     if policy.max_splits is not None and splits > policy.max_splits:
         broken.append(f"it has {splits} splits, {policy.max_splits} are allowed")
     if policy.max_bytes_moved is not None and len(known) < len(plan.actions):
-        broken.append("it moves routes whose bytes were not measured, and a limit on bytes is set")
+        broken.append(
+            "it moves routes whose stored bytes are not known, and there is a limit on them"
+        )
     if policy.max_bytes_moved is not None and moved > policy.max_bytes_moved:
         broken.append(f"it moves {moved} bytes, {policy.max_bytes_moved} are allowed")
     broken += [

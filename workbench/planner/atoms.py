@@ -39,31 +39,45 @@ def atoms_from_table(table: pa.Table, kind: str) -> Atoms:
     Raises:
         InvalidInput: a load is null or negative, or a key occurs twice.
     """
-    ordered = table.sort_by("atom_start")
-    keys = ordered.column("atom_start").to_pylist()
+    is_ordered = _ascends(table.column("atom_start"))
+    ordered = table if is_ordered else table.sort_by("atom_start")
+    # By way of numpy's objects: to_pylist makes a scalar of each value in between.
+    keys = ordered.column("atom_start").to_numpy().tolist()
     if ordered.column("load").null_count:
         raise InvalidInput(
             f"{ordered.column('load').null_count} atoms have no measured load",
             code="load_not_measured",
             hint="choose another objective, or a time in which it was measured",
         )
-    if pc.count_distinct(ordered.column("atom_start")).as_py() != len(keys):
+    if not is_ordered and pc.count_distinct(ordered.column("atom_start")).as_py() != len(keys):
         raise InvalidInput(
             "an atom occurs twice in the load",
             code="atom_duplicate",
             hint="load must be summed per key or bucket first",
         )
-    return Atoms(keys=keys, loads=ordered.column("load").to_pylist(), kind=kind)
+    return Atoms(keys=keys, loads=ordered.column("load").to_numpy().tolist(), kind=kind)
+
+
+def _ascends(keys: pa.ChunkedArray) -> bool:
+    """Tell whether every key is above the one before it."""
+    if keys.null_count:
+        return False
+    return bool(pc.all(pc.less(keys[:-1], keys[1:]), min_count=0).as_py())
 
 
 def routed(atoms: Atoms, routes: Sequence[RouteDescriptor]) -> Atoms:
     """Return the atoms that some route owns; load outside all routes cannot be planned."""
-    keep: list[int] = []
+    kept: list[slice] = []
+    count, end = 0, 0
+    before: bytes | None = b""
     for route in routes:
-        end = len(atoms.keys)
-        if route.span.end is not None:
-            end = bisect_left(atoms.keys, route.span.end)
-        keep += range(bisect_left(atoms.keys, route.span.start), end)
-    if len(keep) == len(atoms.keys):
+        start = end if route.span.start == before else bisect_left(atoms.keys, route.span.start)
+        before, end = route.span.end, len(atoms.keys)
+        if before is not None:
+            end = bisect_left(atoms.keys, before, start)
+        kept.append(slice(start, end))
+        count += end - start
+    if count == len(atoms.keys):
         return atoms
-    return Atoms([atoms.keys[i] for i in keep], [atoms.loads[i] for i in keep], atoms.kind)
+    keys = [key for here in kept for key in atoms.keys[here]]
+    return Atoms(keys, [load for here in kept for load in atoms.loads[here]], atoms.kind)

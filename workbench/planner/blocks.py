@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
 
 from workbench.errors import InvalidInput
@@ -73,27 +73,33 @@ def blocks_of(
     Raises:
         InvalidInput: a load is negative, or the sum does not fit 62 bits.
     """
-    free = not limits.forbidden and limits.boundaries is None
-    keys: list[bytes] = []
-    firsts: list[int] = []
-    bounds = [0]
-    at = 0
+    edges = [0]
     for route in routes:
         end = len(atoms.keys)
         if route.span.end is not None:
-            end = bisect_left(atoms.keys, route.span.end)
+            end = bisect_left(atoms.keys, route.span.end, edges[-1])
+        edges.append(end)
+    assert edges[-1] == len(atoms.keys), "an atom lies on no route"
+    checked = segments_of(atoms.loads, (0, len(atoms.loads)))
+    if not limits.forbidden and limits.boundaries is None:
+        # Every atom is a block.
+        return Blocks(
+            tuple(atoms.keys),
+            tuple(range(len(atoms.keys) + 1)),
+            tuple([1 if load else 0 for load in atoms.loads]),
+            Segments(checked.prefix, tuple(edges), fixed),
+        )
+    keys: list[bytes] = []
+    firsts: list[int] = []
+    bounds = [0]
+    for at, end in pairwise(edges):
         for index in range(at, end):
-            if index == at or free:
-                cut: bytes | None = atoms.keys[index]
-            else:
-                cut = _cut_between(atoms, index, limits)
+            cut = atoms.keys[index] if index == at else _cut_between(atoms, index, limits)
             if cut is not None:
                 keys.append(cut)
                 firsts.append(index)
-        at = end
         bounds.append(len(keys))
     firsts.append(len(atoms.keys))
-    checked = segments_of(atoms.loads, (0, len(atoms.loads)))
     prefix = [checked.prefix[first] for first in firsts]
     loaded = list(accumulate((1 if load else 0 for load in atoms.loads), initial=0))
     counts = tuple(loaded[firsts[i + 1]] - loaded[firsts[i]] for i in range(len(keys)))

@@ -9,6 +9,8 @@ reached. All are about blocks: atoms that no permitted cut parts (`blocks`).
                   what the plan is measured against
     robust        shrunk load, as `incremental` with all splits: what a robust plan minimises, and
                   what it spends further splits on
+    phases        (`phase_certificate`) of a plan for cyclic load: the least that all splits reach
+                  in the worst phase
 
 Witnesses that a limit of `bottleneck - 1` fails:
 
@@ -28,24 +30,31 @@ Witnesses that a limit of `bottleneck - 1` fails:
 from __future__ import annotations
 
 import hashlib
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from workbench.planner.partition import Segments, cuts, floor_of, optimum, stops
+from workbench.planner.phase_certificate import phase_claim
 from workbench.planner.search import Rules, least_limit, places
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from workbench.planner.atoms import Atoms
     from workbench.planner.blocks import Blocks
     from workbench.planner.decide import Decision
+    from workbench.planner.phases import Phases
 
 CERTIFICATE_SCHEMA: Final = "workbench.certificate/2"
+# Lines that are put together before they are hashed.
+HASHED_AT_ONCE: Final = 4_096
 
 
 def certificate(
-    atoms: Atoms, blocks: Blocks, decision: Decision, routes_after: int
+    atoms: Atoms,
+    blocks: Blocks,
+    decision: Decision,
+    routes_after: int,
+    phases: Phases | None = None,
 ) -> dict[str, Any]:
     """Return the proof as JSON values.
 
@@ -54,6 +63,7 @@ def certificate(
         blocks: The same by block.
         decision: What was chosen, and from what.
         routes_after: The optimum is for as many routes.
+        phases: The load by phase where the cuts are best for the worst of them.
     """
     recorded, prefix = decision.recorded, blocks.segments.prefix
     least = decision.least
@@ -74,7 +84,7 @@ def certificate(
                 "near": choice.near,
             },
         }
-    return {
+    proof = {
         "schema": CERTIFICATE_SCHEMA,
         "atoms": len(atoms.keys),
         "atoms_sha256": atoms_sha256(atoms.keys, atoms.loads),
@@ -84,13 +94,18 @@ def certificate(
         "optimum": _claim(whole, routes_after - 1),
         "robust": robust,
     }
+    if phases is not None:
+        proof["phases"] = phase_claim(phases, decision.splits)
+    return proof
 
 
-def atoms_sha256(keys: Iterable[bytes], loads: Iterable[int]) -> str:
+def atoms_sha256(keys: Sequence[bytes], loads: Sequence[int]) -> str:
     """Return SHA-256 over one line `key-hex load` per atom: what the proof is about."""
     digest = hashlib.sha256()
-    for key, load in zip(keys, loads, strict=True):
-        digest.update(f"{key.hex()} {load}\n".encode())
+    for at in range(0, len(keys), HASHED_AT_ONCE):
+        here = slice(at, at + HASHED_AT_ONCE)
+        pairs = zip(keys[here], loads[here], strict=True)
+        digest.update("".join([f"{key.hex()} {load}\n" for key, load in pairs]).encode())
     return digest.hexdigest()
 
 
@@ -120,9 +135,9 @@ def _witness(segments: Segments, splits: int, bottleneck: int) -> dict[str, Any]
         heavy = [index for index in sorted(segments.fixed) if loads[index] > limit]
         if heavy:
             return {"kind": "fixed", "index": heavy[0]}
-    for index, (low, high) in enumerate(pairwise(segments.prefix)):
-        if high - low > limit:
-            return {"kind": "atom", "index": index}
+    heavy_atom = segments.first_heavier(limit)
+    if heavy_atom is not None:
+        return {"kind": "atom", "index": heavy_atom}
     return {"kind": "stops", "segments": _stop_lists(segments, splits, limit)}
 
 

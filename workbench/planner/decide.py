@@ -48,6 +48,7 @@ class Decision:
         reached: Heaviest route on the recorded load with all that the policy would cut.
         worth: Whether that is enough of a gain.
         cuts: Blocks before which to cut, isolation included, ascending.
+        made: How many splits drift made it, isolation left out; None where it changed nothing.
     """
 
     isolation: Isolation
@@ -59,10 +60,13 @@ class Decision:
     reached: int
     worth: bool
     cuts: tuple[int, ...]
+    made: int | None = None
 
     @property
     def compared(self) -> int:
         """For how many splits the least bottleneck on the recorded load is told."""
+        if self.made is not None:
+            return self.made
         return self.splits if self.choice is None else len(self.cuts) - len(self.isolation.cuts)
 
 

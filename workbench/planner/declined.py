@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from workbench.model.plan import Declined
+from workbench.model.plan_parts import DriftKind
 from workbench.model.routes import RouteState
 from workbench.planner.words import share_text
 
@@ -12,10 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from workbench.model.plan import Action
+    from workbench.model.plan_parts import Drifted
     from workbench.model.routes import RouteDescriptor
     from workbench.planner.atoms import Atoms
     from workbench.planner.blocks import Blocks
     from workbench.planner.decide import Decision
+
+FRONT: Final = (
+    "a moving front takes half of what comes or more: no split of what was seen lowers the "
+    "hottest route to come"
+)
 
 
 def declined_routes(  # noqa: PLR0913, PLR0917 - one call; all of it is read
@@ -26,6 +33,7 @@ def declined_routes(  # noqa: PLR0913, PLR0917 - one call; all of it is read
     actions: Sequence[Action],
     min_gain: float,
     moves: str,
+    drifted: Drifted | None = None,
 ) -> tuple[Declined, ...]:
     """Return for every route that is not split the reason why.
 
@@ -37,11 +45,19 @@ def declined_routes(  # noqa: PLR0913, PLR0917 - one call; all of it is read
         actions: The splits.
         min_gain: What was asked for.
         moves: Why nothing is moved; empty where something is, or nothing was to be.
+        drifted: What is done about load that moves.
     """
     split = {action.route_id for action in actions}
     also = f"; {moves}" if moves else ""
+    is_front = drifted is not None and drifted.kind is DriftKind.MOVING_FRONT
+
+    def reason(route: RouteDescriptor, index: int) -> str:
+        if is_front and not _barred(route, index, blocks, decision, ""):
+            return FRONT
+        return _reason(route, index, min_gain, blocks, decision, atoms)
+
     return tuple(
-        Declined(route.route_id, _reason(route, index, min_gain, blocks, decision, atoms) + also)
+        Declined(route.route_id, reason(route, index) + also)
         for index, route in enumerate(routes)
         if route.route_id not in split
     )
@@ -69,7 +85,7 @@ def _reason(  # noqa: PLR0913, PLR0917 - leaf of declined_routes, one call
             f"less than the {min_gain:.0%} asked for"
         ) + tail
     least = share_text(decision.reached, total)
-    if decision.choice is None:
+    if decision.choice is None and decision.made is None:
         return (
             f"splitting it does not lower the hottest route, which {splits} splits can bring to "
             f"{least} at the least"

@@ -24,12 +24,19 @@ from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from workbench.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy.typing as npt
+
 TOTAL_MAX: Final = 2**62
+INT64_MAX: Final = 2**63 - 1
+# Up to so many numbers a loop is as fast as building an array.
+ARRAY_MIN: Final = 256
 
 
 @dataclass(frozen=True)
@@ -65,13 +72,32 @@ class Segments:
     @cached_property
     def heaviest_first(self) -> tuple[int, ...]:
         """Indices of the segments, heaviest first; of equal ones the lowest first."""
+        # A reversed sort leaves equal ones in their order too.
         loads = self.loads
-        return tuple(sorted(range(len(loads)), key=lambda index: (-loads[index], index)))
+        return tuple(sorted(range(len(loads)), key=loads.__getitem__, reverse=True))
 
     @cached_property
     def heaviest_atom(self) -> int:
         """Load of the heaviest atom; 0 where there is none."""
+        if self._atom_loads is not None:
+            return int(self._atom_loads.max())
         return max((high - low for low, high in pairwise(self.prefix)), default=0)
+
+    def first_heavier(self, limit: int) -> int | None:
+        """Return the first atom that alone is heavier than `limit`; None where none is."""
+        if self._atom_loads is not None:
+            heavier = self._atom_loads > limit
+            return int(heavier.argmax()) if heavier.any() else None
+        pairs = enumerate(pairwise(self.prefix))
+        return next((index for index, (low, high) in pairs if high - low > limit), None)
+
+    @cached_property
+    def _atom_loads(self) -> npt.NDArray[np.int64] | None:
+        """Load of each atom; None where they are few, or may not fit 64 bits."""
+        if len(self.prefix) <= ARRAY_MIN or self.prefix[-1] > INT64_MAX:
+            return None
+        prefix = np.array(self.prefix, dtype=np.int64)
+        return prefix[1:] - prefix[:-1]
 
 
 def segments_of(
@@ -186,7 +212,7 @@ def floor_of(segments: Segments, splits: int) -> int:
 
 def optimum(segments: Segments, splits: int) -> int:
     """Return the least bottleneck that at most `splits` cuts reach."""
-    high = max(segments.loads)
+    high = segments.heaviest
     low = min(floor_of(segments, splits), high)
     return least_fitting(low, high, lambda limit: cuts_needed(segments, limit, splits) is not None)
 
@@ -246,9 +272,14 @@ def _first_at_least(prefix: Sequence[int], value: int, low: int, high: int) -> i
 
 def divisible_bound(loads: Sequence[int], splits: int) -> int:
     """Return the least bottleneck if every atom could be cut anywhere, boundaries kept."""
+    ordered = sorted(loads, reverse=True)
 
     def fits(limit: int) -> bool:
-        needed = sum(-(-load // limit) - 1 for load in loads if load) if limit else splits + 1
+        needed = 0 if limit else splits + 1
+        for load in ordered:
+            if load <= limit or needed > splits:
+                break
+            needed += -(-load // limit) - 1
         return needed <= splits
 
-    return least_fitting(0, max(loads), fits)
+    return least_fitting(0, ordered[0], fits)

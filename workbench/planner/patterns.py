@@ -9,8 +9,9 @@ The window is cut into SLICES equal parts; the load by atom of each is compared.
                    The sum evens out what is never even at any time: a plan is as good as it is
                    in its worst phase, and the phases are told.
 
-Both are said, not acted on: a split cannot be undone. Whole-number sums in, so that the same load
-gives the same words; alike is measured by the overlap of shares (1 minus half their distance).
+What is seen is said, and `drift` decides what a plan does about it. Whole-number sums in, so that
+the same load gives the same words; alike is measured by the overlap of shares (1 minus half their
+distance).
 """
 
 from __future__ import annotations
@@ -21,16 +22,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from workbench.model.keys import printable_key
-from workbench.model.plan_parts import Finding
+from workbench.model.plan_parts import DriftKind, Finding
 from workbench.model.times import rfc3339
+from workbench.planner.atoms import Atoms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     import numpy.typing as npt
-
-    from workbench.planner.atoms import Atoms
 
 SLICES: Final = 12
 # Slices at the end that are looked at for a front, and the share of their load beyond it.
@@ -51,24 +51,60 @@ class Slice:
     atoms: Atoms
 
 
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A pattern, with the load that shows it.
+
+    Attributes:
+        kind: Which.
+        slices: Of equal length, ascending, keys with load only; of cyclic load whole periods.
+        finding: What is said of it.
+        period: How many slices cyclic load takes to come back; 0 for a front.
+        beyond: Of the NEWEST slices, the load beyond every key seen before; none for cyclic load.
+    """
+
+    kind: DriftKind
+    slices: tuple[Slice, ...]
+    finding: Finding
+    period: int = 0
+    beyond: tuple[int, ...] = ()
+
+    @property
+    def length(self) -> timedelta:
+        """Of one slice."""
+        return self.slices[1].start - self.slices[0].start
+
+
 def patterns(slices: Sequence[Slice]) -> tuple[Finding, ...]:
-    """Return what is seen in the slices, ascending in time; nothing for fewer than SLICES."""
+    """Return what is said of the slices, ascending in time; nothing for fewer than SLICES."""
+    found = drift_of(slices)
+    return () if found is None else (found.finding,)
+
+
+def drift_of(slices: Sequence[Slice]) -> Drift | None:
+    """Return the pattern in the slices, ascending in time; None for fewer than SLICES."""
     if len(slices) < SLICES or any(sum(each.atoms.loads) < LOAD_MIN for each in slices):
-        return ()
-    front = moving_front(slices)
+        return None
+    loaded = [Slice(each.start, _loaded(each.atoms)) for each in slices]
     # A front that moves leaves no keys behind that could come again.
-    found = front or cyclic(slices)
-    return (found,) if found is not None else ()
+    return moving_front(loaded) or cyclic(loaded)
 
 
-def moving_front(slices: Sequence[Slice]) -> Finding | None:
-    """Return the finding where each of the newest slices is mostly beyond all before it."""
+def _loaded(atoms: Atoms) -> Atoms:
+    """Return the atoms that carried load."""
+    kept = [index for index, load in enumerate(atoms.loads) if load]
+    return Atoms([atoms.keys[i] for i in kept], [atoms.loads[i] for i in kept], atoms.kind)
+
+
+def moving_front(slices: Sequence[Slice]) -> Drift | None:
+    """Return the pattern where each of the newest slices is mostly beyond all before it."""
     highest = max(each.atoms.keys[-1] for each in slices[:-NEWEST])
+    beyond: list[int] = []
     shares: list[float] = []
     for each in slices[-NEWEST:]:
         pairs = zip(each.atoms.keys, each.atoms.loads, strict=True)
-        beyond = sum(load for key, load in pairs if key > highest)
-        shares.append(beyond / sum(each.atoms.loads))
+        beyond.append(sum(load for key, load in pairs if key > highest))
+        shares.append(beyond[-1] / sum(each.atoms.loads))
         highest = max(highest, each.atoms.keys[-1])
     if min(shares) < FRONT_SHARE:
         return None
@@ -76,14 +112,15 @@ def moving_front(slices: Sequence[Slice]) -> Finding | None:
     text = (
         f"moving front: at least {min(shares):.0%} of the load of each of the newest parts of the "
         f"window lies beyond every key seen before (now up to {printable_key(last)}). Cuts inside "
-        "what was seen do not part what comes; a tail cut just above that key gives it a route "
-        "of its own"
+        "what was seen do not part what comes"
     )
-    return Finding("moving_front", text, tuple(rfc3339(each.start) for each in slices[-NEWEST:]))
+    starts = tuple(rfc3339(each.start) for each in slices[-NEWEST:])
+    finding = Finding(DriftKind.MOVING_FRONT.value, text, starts)
+    return Drift(DriftKind.MOVING_FRONT, tuple(slices), finding, beyond=tuple(beyond))
 
 
-def cyclic(slices: Sequence[Slice]) -> Finding | None:
-    """Return the finding where load comes back to the same keys after leaving them."""
+def cyclic(slices: Sequence[Slice]) -> Drift | None:
+    """Return the pattern where load comes back to the same keys after leaving them."""
     shares = _shares(slices)
     count = len(slices)
     alike = 1 - np.abs(shares[:, None, :] - shares[None, :, :]).sum(axis=2) / 2
@@ -103,12 +140,13 @@ def cyclic(slices: Sequence[Slice]) -> Finding | None:
     length = slices[1].start - slices[0].start
     text = (
         f"cyclic load: every {length * period} it comes back to the same keys and is elsewhere "
-        "in between. The plan evens out the sum of the phases; in the worst phase one range of "
-        f"{1 / GRID:.1%} of the keys carries {shares[worst].max():.0%}. Plan on the worst phase "
-        f"alone with --since {rfc3339(slices[worst].start)} --until "
-        f"{rfc3339(slices[worst].start + length)}, and split for both"
+        f"in between; in the worst phase one range of {1 / GRID:.1%} of the keys carries "
+        f"{shares[worst].max():.0%} of its load"
     )
-    return Finding("cyclic", text, tuple(rfc3339(slices[i].start) for i in phases))
+    starts = tuple(rfc3339(slices[i].start) for i in phases)
+    finding = Finding(DriftKind.CYCLIC.value, text, starts)
+    whole = tuple(slices[count % period :])
+    return Drift(DriftKind.CYCLIC, whole, finding, period=period)
 
 
 def _shares(slices: Sequence[Slice]) -> npt.NDArray[np.float64]:

@@ -7,21 +7,24 @@ itself. Everything else that changes group does so in a move of its own, after t
 heaviest first. Nothing moves where the heaviest group does not fall by `min_gain`, unless it is
 on a group that is to be left.
 
-Bytes are those of reads and writes where they were measured, by key; else load stands for them,
-the plan says so, and a limit in bytes is refused: nobody could tell whether it holds.
+Bytes are those that a route stores, where that is known. Where it is not, what moves is counted in
+load to choose between placements, the plan says so, `bytes_moved` is None, and under a limit in
+bytes nothing moves: nobody could tell whether it holds.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import lcm
 from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidInput
+from workbench.model.keys import Span
 from workbench.model.plan import Action, ActionKind, Evidence, RouteLoad
-from workbench.model.plan_parts import GroupLoad, Placement, PlacementProof
+from workbench.model.plan_parts import STORED_BYTES, GroupLoad, Placement, PlacementProof
 from workbench.model.routes import RouteState, next_route_id
 from workbench.planner.assign import (
     FRONT_MAX,
@@ -36,33 +39,56 @@ from workbench.planner.assign import (
 from workbench.planner.assign_solver import solve
 from workbench.planner.blocks import UNMEETABLE
 from workbench.planner.declined import floor_percent
-from workbench.planner.words import share_text
+from workbench.planner.words import BYTES_UNKNOWN, share_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from workbench.model.keys import Span
     from workbench.model.plan import Limits
+    from workbench.model.plan_parts import Stored
     from workbench.model.routes import RouteSnapshot
     from workbench.planner.atoms import Atoms
 
 
+# Told spans that do not overlap, ascending, returns what each of them stores, in bytes.
+SizesOf = Callable[[Sequence[Span]], Sequence[int]]
+
+
+def sizes_by_atom(sizes: Atoms) -> SizesOf:
+    """Return the sizes of spans where those of each key are known."""
+    prefix = list(accumulate(sizes.loads, initial=0))
+
+    def of_spans(spans: Sequence[Span]) -> list[int]:
+        found = []
+        for span in spans:
+            low = bisect_left(sizes.keys, span.start)
+            high = len(sizes.keys) if span.end is None else bisect_left(sizes.keys, span.end)
+            found.append(prefix[high] - prefix[low])
+        return found
+
+    return of_spans
+
+
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Actions and routes with their groups; why nothing moves, where nothing does."""
+    """Actions and routes with their groups; why nothing moves, where nothing does.
+
+    `withheld` is the same where moves are not to be proposed at all, whatever they would bring.
+    """
 
     actions: tuple[Action, ...]
     routes: tuple[RouteLoad, ...]
     placement: Placement | None
     declined: str = ""
+    withheld: str = ""
 
 
-def place(
+def place(  # noqa: PLR0913, PLR0917 - one call; all of it is read
     actions: tuple[Action, ...],
     routes: tuple[RouteLoad, ...],
     snapshot: RouteSnapshot,
     limits: Limits,
-    sizes: Atoms | None,
+    sizes: SizesOf | None,
+    stored: Stored | None = None,
+    no_moves: str = "",
 ) -> Placed:
     """Put the routes that the splits leave on groups.
 
@@ -71,19 +97,15 @@ def place(
         routes: What they leave, ascending.
         snapshot: The routes before.
         limits: `groups` empty means that nothing is to be placed.
-        sizes: Bytes by atom; None where not measured.
+        sizes: What spans store; None where it is not known.
+        stored: Where that comes from.
+        no_moves: Why the system could not make a move; empty where it can, or is not known.
 
     Raises:
         InvalidInput: `limit_unmeetable`, `limit_unmeasured`; the message names the limit.
     """
     if not limits.groups:
         return Placed(actions, routes, None)
-    if limits.max_bytes_moved is not None and sizes is None:
-        raise InvalidInput(
-            "--max-bytes-moved cannot be checked: bytes were not measured in this time",
-            code="limit_unmeasured",
-            hint="leave it out, or collect load with sizes",
-        )
     given, groups = _problem(routes, snapshot, limits, sizes)
     points, proof = _solve(given)
     if not points:
@@ -95,7 +117,18 @@ def place(
         )
     before = given.heaviest(given.home)
     best, declined = points[-1], ""
-    if before is not None and before - best.weighted < limits.min_gain * before:
+    withheld = no_moves
+    if not withheld and limits.max_bytes_moved is not None and sizes is None:
+        withheld = BYTES_UNKNOWN
+    if withheld:
+        declined = withheld
+        if before is None:
+            raise InvalidInput(
+                f"--groups asks to leave a group, and {withheld}",
+                code="limit_unmeasured" if not no_moves else UNMEETABLE,
+                hint="name that group too",
+            )
+    elif before is not None and before - best.weighted < limits.min_gain * before:
         declined = (
             f"moves would lower the heaviest group by {floor_percent(before, best.weighted)}, "
             f"less than the {limits.min_gain:.0%} asked for"
@@ -114,9 +147,10 @@ def place(
         after=best.weighted,
         lower_bound=bound,
         proof=proof,
-        unit="load" if sizes is None else "bytes",
+        unit="load" if sizes is None else STORED_BYTES,
         moved=best.moved,
         pareto=tuple((point.moved, point.weighted) for point in _thinned(points)),
+        stored=stored,
     )
     placed = tuple(
         replace(route, group=groups[at]) for route, at in zip(routes, best.places, strict=True)
@@ -125,13 +159,12 @@ def place(
         route.span: None if sizes is None else size
         for route, size in zip(routes, given.sizes, strict=True)
     }
-    return Placed(
-        _with_moves(actions, routes, placed, snapshot, costs), placed, placement, declined
-    )
+    moved = _with_moves(actions, routes, placed, snapshot, costs)
+    return Placed(moved, placed, placement, declined, withheld)
 
 
 def _problem(
-    routes: Sequence[RouteLoad], snapshot: RouteSnapshot, limits: Limits, sizes: Atoms | None
+    routes: Sequence[RouteLoad], snapshot: RouteSnapshot, limits: Limits, sizes: SizesOf | None
 ) -> tuple[Assignment, list[int]]:
     """Return what is to be solved, and the groups' ids by index."""
     wanted = {each.group: each.weight for each in limits.groups}
@@ -151,18 +184,11 @@ def _problem(
         )
     cost = tuple(route.load for route in routes)
     if sizes is not None:
-        prefix = list(accumulate(sizes.loads, initial=0))
-        cost = tuple(_of_span(sizes.keys, prefix, route.span) for route in routes)
+        cost = tuple(sizes([route.span for route in routes]))
     scale = lcm(*(weight for weight in weights if weight))
     loads = tuple(route.load for route in routes)
-    cap = limits.max_bytes_moved
+    cap = None if sizes is None else limits.max_bytes_moved
     return Assignment(loads, cost, home, pinned, weights, scale, cap), groups
-
-
-def _of_span(keys: Sequence[bytes], prefix: Sequence[int], span: Span) -> int:
-    low = bisect_left(keys, span.start)
-    high = len(keys) if span.end is None else bisect_left(keys, span.end)
-    return prefix[high] - prefix[low]
 
 
 def _solve(given: Assignment) -> tuple[list[Point], PlacementProof]:

@@ -22,7 +22,7 @@ from workbench.model.plan import (
     Plan,
     RouteLoad,
 )
-from workbench.model.plan_parts import Robust
+from workbench.model.plan_parts import Finding, Robust
 from workbench.model.routes import RouteState
 from workbench.model.times import rfc3339, to_us
 from workbench.planner.actions import sequence_actions
@@ -31,6 +31,7 @@ from workbench.planner.blocks import blocks_of, check_limits, splits_allowed
 from workbench.planner.certificate import certificate
 from workbench.planner.decide import EXACT, decide_cuts
 from workbench.planner.declined import declined_routes
+from workbench.planner.drift import act_on, with_tail
 from workbench.planner.isolation import isolate
 from workbench.planner.partition import Segments, divisible_bound, floor_of
 from workbench.planner.placing import place
@@ -42,10 +43,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from workbench.model.plan import EvidenceQuery, Objective
-    from workbench.model.plan_parts import Backtest, Finding
+    from workbench.model.plan_parts import Backtest, Stored
     from workbench.model.routes import RouteDescriptor, RouteSnapshot
     from workbench.planner.blocks import Blocks
     from workbench.planner.decide import Decision
+    from workbench.planner.drift import DriftChoice
+    from workbench.planner.isolation import Isolation
+    from workbench.planner.patterns import Drift
+    from workbench.planner.placing import Placed, SizesOf
 
 __all__ = ["DEFAULT_LIMITS", "Atoms", "PlanInput", "atoms_from_table", "make_plan"]
 
@@ -69,9 +74,12 @@ class PlanInput:
         backtest: How planning on a part of this window fared on the rest; part of the document.
         policy: `robust` or `exact`.
         threshold_per_minute: Rate of a hot route; None where none is known: no key is isolated.
-        sizes: Bytes of each atom, for what a move costs; None where not measured.
+        sizes: What spans store, for what a move costs; None where it is not known.
+        stored: Where `sizes` come from.
         backtest_exact: The back-test of `exact` beside a robust plan's own.
         findings: What was seen in the load over time; part of the document.
+        drift: How the load moves, which a `robust` plan takes into account.
+        no_moves: Why the system could not make a move; empty where it can, or is not known.
     """
 
     cluster: str
@@ -86,9 +94,12 @@ class PlanInput:
     backtest: Backtest | None = None
     policy: str = EXACT
     threshold_per_minute: float | None = None
-    sizes: Atoms | None = None
+    sizes: SizesOf | None = None
+    stored: Stored | None = None
     backtest_exact: Backtest | None = None
     findings: tuple[Finding, ...] = ()
+    drift: Drift | None = None
+    no_moves: str = ""
 
 
 def make_plan(given: PlanInput) -> Plan:
@@ -112,21 +123,17 @@ def make_plan(given: PlanInput) -> Plan:
             hint="ask for another time (`--since`, `--until`) or another --objective",
         )
     check_limits(atoms, blocks, limits, splits)
-    isolation = isolate(
-        atoms,
-        blocks,
-        limits,
-        splits=splits,
-        window_us=to_us(given.until) - to_us(given.since),
-        threshold=given.threshold_per_minute,
-    )
-    decision = decide_cuts(given.policy, blocks, limits, isolation, splits)
+    isolation, choice = _choice(given, atoms, blocks, splits)
+    decision = choice.decision
     keys = list(blocks.keys)
     for block, key in isolation.cut_keys:
         keys[block] = key
     actions, after = sequence_actions(blocks.segments, keys, decision.cuts, given.snapshot)
-    placed = place(actions, after, given.snapshot, limits, given.sizes)
-    proof = certificate(atoms, blocks, decision, len(after))
+    actions, after = with_tail(actions, after, choice, atoms, given.snapshot)
+    placed = place(
+        actions, after, given.snapshot, limits, given.sizes, given.stored, given.no_moves
+    )
+    proof = certificate(atoms, blocks, decision, len(after), choice.phases)
     heaviest_after = max(route.load for route in after)
     total = blocks.segments.total
     return Plan(
@@ -146,13 +153,17 @@ def make_plan(given: PlanInput) -> Plan:
         backtest=given.backtest,
         pareto=_pareto(blocks, limits, splits),
         actions=placed.actions,
-        routes_before=tuple(
-            RouteLoad(route.span, route.group, load)
-            for route, load in zip(routes, blocks.segments.loads, strict=True)
-        ),
+        routes_before=_routes_before(routes, blocks),
         routes_after=placed.routes,
         declined=declined_routes(
-            routes, atoms, blocks, decision, actions, limits.min_gain, placed.declined
+            routes,
+            atoms,
+            blocks,
+            decision,
+            actions,
+            limits.min_gain,
+            placed.declined,
+            choice.drifted,
         ),
         unsplittable=_unsplittable(atoms, total, len(after)),
         certificate=proof,
@@ -163,8 +174,46 @@ def make_plan(given: PlanInput) -> Plan:
         backtest_exact=given.backtest_exact,
         isolated=isolation.keys,
         placement=placed.placement,
-        findings=(*given.findings, *isolation.findings),
+        findings=_findings(given, choice, isolation, placed),
+        drift=choice.drifted,
     )
+
+
+def _choice(
+    given: PlanInput, atoms: Atoms, blocks: Blocks, splits: int
+) -> tuple[Isolation, DriftChoice]:
+    """Return which keys are isolated, and what is cut."""
+    limits = given.limits
+    isolation = isolate(
+        atoms,
+        blocks,
+        limits,
+        splits=splits,
+        window_us=to_us(given.until) - to_us(given.since),
+        threshold=given.threshold_per_minute,
+    )
+    choice = act_on(
+        given.drift,
+        decide_cuts(given.policy, blocks, limits, isolation, splits),
+        policy=given.policy,
+        blocks=blocks,
+        atoms=atoms,
+        routes=given.snapshot.routes,
+        limits=limits,
+    )
+    return isolation, choice
+
+
+def _findings(
+    given: PlanInput, choice: DriftChoice, isolation: Isolation, placed: Placed
+) -> tuple[Finding, ...]:
+    withheld = [Finding("moves_declined", placed.withheld)] if placed.withheld else []
+    return (*given.findings, *choice.findings, *isolation.findings, *withheld)
+
+
+def _routes_before(routes: Sequence[RouteDescriptor], blocks: Blocks) -> tuple[RouteLoad, ...]:
+    pairs = zip(routes, blocks.segments.loads, strict=True)
+    return tuple(RouteLoad(route.span, route.group, load) for route, load in pairs)
 
 
 def _fixed(routes: Sequence[RouteDescriptor], given: PlanInput) -> list[int]:
@@ -228,9 +277,10 @@ def _robust(blocks: Blocks, decision: Decision, after: int, optimum: int) -> Rob
 
 def _unsplittable(atoms: Atoms, total: int, routes: int) -> tuple[HeavyAtom, ...]:
     """Return the atoms that alone carry more than an even share, heaviest first."""
+    share = total // routes
     heavy = [
         HeavyAtom(key, load)
         for key, load in zip(atoms.keys, atoms.loads, strict=True)
-        if load * routes > total
+        if load > share
     ]
     return tuple(sorted(heavy, key=lambda atom: (-atom.load, atom.key)))

@@ -25,7 +25,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
-from workbench.planner.partition import Segments
+import numpy as np
+
+from workbench.planner.partition import ARRAY_MIN, INT64_MAX, Segments
 from workbench.planner.search import Rules, fewest, least_limit, places
 
 if TYPE_CHECKING:
@@ -68,6 +70,12 @@ def shrunk(segments: Segments, counts: Sequence[int]) -> Segments:
     """
     n, d = SHRINK
     total, keys = segments.total, sum(counts)
+    if len(counts) > ARRAY_MIN and d * keys * total <= INT64_MAX:
+        # No part of a sum is above the last one: (d - n) * keys * total + n * total * keys.
+        loads = np.array(segments.prefix, dtype=np.int64)
+        seen_before = np.concatenate([[0], np.cumsum(np.array(counts, dtype=np.int64))])
+        mixed = (d - n) * keys * loads + n * total * seen_before
+        return Segments(mixed.tolist(), segments.bounds, segments.fixed)
     seen = list(accumulate(counts, initial=0))
     prefix = [
         (d - n) * keys * load + n * total * count

@@ -72,7 +72,7 @@ def fewest(rules: Rules, limit: int, budget: int) -> int | None:
 def least_limit(rules: Rules, splits: int) -> int:
     """Return the least limit that at most `splits` cuts reach."""
     segments = rules.segments
-    high = max(segments.loads)
+    high = segments.heaviest
     low = 0 if rules.lone else min(floor_of(segments, splits), high)
     return least_fitting(low, high, lambda limit: fewest(rules, limit, splits) is not None)
 

@@ -2,7 +2,8 @@
 
 It reads the plan document as JSON values and the atoms as the evidence query gives them, and
 believes nothing else: route loads, cuts, optima and bounds are computed anew in plain integers.
-`verifier_blocks` reads the limits and probes, `verifier_groups` checks where the routes go.
+`verifier_blocks` reads the limits and probes, `verifier_groups` checks where the routes go,
+`verifier_drift` what is said of load that moves.
 
     verify(document, atoms) ──▶ [] or the claims that are false, as sentences
 
@@ -13,7 +14,9 @@ What it proves, once it finds nothing:
    bottleneck than an exact plan, nor by shrunk load than a robust one, whose price is right;
 4. `optimum` is the least bottleneck of any permitted cut into as many routes as the plan leaves;
 5. every split keeps the limits, isolated keys are hot by themselves, every point of the fronts is
-   least, groups carry what the plan says, and no placement is better where the plan says so.
+   least, groups carry what the plan says, and no placement is better where the plan says so;
+6. a plan for cyclic load has the least bottleneck in the worst phase, and a tail cut is above all
+   that was seen of a front.
 
 A document of version 1 has no limits on keys, no shrunk load and no groups.
 """
@@ -33,6 +36,7 @@ from workbench.planner.verifier_blocks import (
     finest,
     shrunk_sums,
 )
+from workbench.planner.verifier_drift import DriftCheck
 from workbench.planner.verifier_groups import GroupCheck
 
 if TYPE_CHECKING:
@@ -52,6 +56,7 @@ def verify(
     keys: Sequence[bytes],
     loads: Sequence[int],
     sizes: Sequence[tuple[bytes, int]] | None = None,
+    parts: Sequence[Sequence[tuple[bytes, int]]] = (),
 ) -> list[str]:
     """Return the false claims of a plan document as sentences; empty where it holds.
 
@@ -60,9 +65,10 @@ def verify(
         keys: First key of each atom, ascending.
         loads: Load of each atom, whole numbers.
         sizes: First key and bytes of each atom, where the plan's moves are counted in bytes.
+        parts: First key and load of each atom, for each of `drift.parts`.
     """
     try:
-        return _Check(document, keys, loads, sizes).run()
+        return _Check(document, keys, loads, sizes, parts).run()
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
         return [f"the document is malformed: {error!r}"]
 
@@ -76,9 +82,11 @@ class _Check:
         keys: Sequence[bytes],
         loads: Sequence[int],
         sizes: Sequence[tuple[bytes, int]] | None,
+        parts: Sequence[Sequence[tuple[bytes, int]]],
     ) -> None:
         self.document = document
         self.sizes = sizes
+        self.parts = parts
         self.is_later = document["schema"] != SCHEMA_1
         self.limits = dict(document["limits"]) if self.is_later else NO_LIMITS | document["limits"]
         self.key_limits = KeyLimits(self.limits)
@@ -113,6 +121,10 @@ class _Check:
         if self.is_later:
             self._fronts(before)
             GroupCheck(self.document, self._load, self.sizes, self.expect).run()
+            if "drift" in self.document:
+                starts = [self.keys[first] for first in self.firsts]
+                drift = DriftCheck(self.document, self.parts, self._owned, self.expect)
+                drift.run(starts, self.segments, self.fixed)
         return self.false
 
     def expect(self, claim: str, stated: object, found: object) -> None:
@@ -215,6 +227,9 @@ class _Check:
             return
         self.expect("robust", self.document["robust"] is not None, self._is_robust())
         self.expect("certificate.robust", self.proof["robust"] is not None, self._is_robust())
+        if "drift" in self.document:
+            self.expect("policy", self.document["policy"], "robust")
+            self.expect("incremental.splits", incremental["splits"], made)
         if self._is_robust():
             self.expect("incremental.splits", incremental["splits"], made)
             price = heaviest - incremental["bottleneck"]
@@ -222,7 +237,7 @@ class _Check:
             self._robust(recorded, after, splits, made)
 
     def _is_robust(self) -> bool:
-        return bool(self.document["policy"] == "robust")
+        return bool(self.document["policy"] == "robust" and "drift" not in self.document)
 
     def _splits_allowed(self, before: list[tuple[bytes, bytes | None]]) -> int:
         allowed, routes = self.limits["max_splits"], self.limits["max_routes"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from workbench.model.keys import printable_key
 from workbench.model.plan import ActionKind
-from workbench.model.plan_parts import PlacementProof
+from workbench.model.plan_parts import DriftKind, PlacementProof
 
 if TYPE_CHECKING:
     from workbench.model.plan import Action, Plan
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 SMALLEST_SHOWN: Final = 0.0005
 ROUTES_SHOWN: Final = 10
+BYTES_UNKNOWN: Final = (
+    "nothing moves: --max-bytes-moved cannot be checked, since what the routes store is not "
+    "known, and load says nothing of it; an export (`workbench export`) tells"
+)
 
 
 def share_text(part: int, total: int) -> str:
@@ -45,6 +50,17 @@ def actions_text(plan: Plan) -> str:
     moves = kinds.count(ActionKind.MOVE)
     parts = [(len(kinds) - moves, "split"), (moves, "move")]
     return " and ".join(f"{n} {name}{'s' if n > 1 else ''}" for n, name in parts if n)
+
+
+def headline(plan: Plan) -> str:
+    """Return what the actions do, in one line; there is at least one."""
+    verb = "takes" if len(plan.actions) == 1 else "take"
+    if plan.max_share_before == plan.max_share_after and plan.drift is not None:
+        return f"{actions_text(plan)}: what comes beyond the moving front gets a route of its own"
+    return (
+        f"{actions_text(plan)} {verb} the hottest route from {plan.max_share_before:.1%} to "
+        f"{plan.max_share_after:.1%} of the load"
+    )
 
 
 def target_text(action: Action) -> str:
@@ -99,9 +115,44 @@ def further_sentence(plan: Plan) -> str | None:
     )
 
 
+def drift_sentences(plan: Plan) -> list[str]:
+    """Return what the plan does about load that moves; none where it does not."""
+    drift = plan.drift
+    if drift is None:
+        return []
+    if drift.kind is DriftKind.MOVING_FRONT:
+        if drift.tail is None:
+            return []
+        text = (
+            f"tail cut: what comes above {printable_key(drift.tail)} lands on a route of its own; "
+            "the hottest route of the load so far stays as it is, and nothing else is split, since "
+            "no cut inside what was seen would part what comes (--policy exact does)"
+        )
+        return [text]
+    assert drift.worst_before is not None
+    assert drift.worst_after is not None
+    assert drift.worst_of_sum is not None
+    busiest = max(
+        sum(part.load for part in drift.parts[phase :: drift.period])
+        for phase in range(drift.period or 1)
+    )
+
+    def share(load: int) -> str:
+        return share_text(load, busiest)
+
+    least = share_text(plan.certificate["incremental"]["bottleneck"], plan.total_load)
+    text = (
+        f"planned for the worst of {drift.period} phases: there the hottest route goes from "
+        f"{share(drift.worst_before)} to {share(drift.worst_after)} of what the busiest phase "
+        f"carried, none can be lower; cuts for the sum would leave {share(drift.worst_of_sum)}. It "
+        f"costs evenness of the sum: as many splits could reach {least} there"
+    )
+    return [text]
+
+
 def certainty_sentences(plan: Plan) -> list[str]:
-    """Return how sure the plan is: its back-test, that of exact planning, and what was seen."""
-    said = []
+    """Return how sure the plan is: what moves, its back-test, that of exact planning, findings."""
+    said = drift_sentences(plan)
     if plan.backtest is not None:
         said.append(backtest_sentence(plan.backtest))
     if plan.backtest is not None and plan.backtest_exact is not None:
@@ -133,7 +184,13 @@ def placement_sentences(plan: Plan) -> list[str]:
         if placed.before is None
         else f"{times(placed.before)} before"
     )
-    unit = "bytes read and written" if placed.unit == "bytes" else "load (bytes were not measured)"
+    unit = {
+        "stored_bytes": "bytes stored",
+        "bytes": "bytes read and written",
+        "load": "load (what the routes store is not known)",
+    }[placed.unit]
+    if placed.stored is not None:
+        unit += f", by export {placed.stored.export}"
     front = ", ".join(f"{moved:,}: {times(load)}" for moved, load in placed.pareto[:ROUTES_SHOWN])
     hidden = len(placed.pareto) - ROUTES_SHOWN
     return [

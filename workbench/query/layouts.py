@@ -6,7 +6,8 @@
 
 A GROUP BY hashes the key of every row. Where windows repeat their buckets in order, as every
 trace and every settled cluster writes them, comparing a row with its place in the first window
-is several times faster, and needs memory for one window only.
+is several times faster, and needs memory for one window only. Two readings: of the keys, most of
+which `row_groups` knows before they are unpacked, and of the counters that are asked for.
 
 What does not fit - another bucket, another order, buckets that overlap, sums near 64 bits, a
 window cut by a bound of the time - gives None, and the SQL texts answer, which hold for any
@@ -15,7 +16,7 @@ load. Both give the same numbers; a test compares them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -23,8 +24,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from workbench.query.row_groups import Rows, StoredColumns, batches, bounds_of, merged, rows_of
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     import numpy.typing as npt
@@ -32,49 +35,78 @@ if TYPE_CHECKING:
     from workbench.model.plan import Objective
 
 COUNTED: Final = ("reads", "writes", "read_bytes", "write_bytes")
-# Enough to decode ahead on every core, and little enough not to hold a file.
-READAHEAD_BATCHES: Final = 8
-_AXES: Final = ("window_start", "window_end", "bucket_start", "bucket_end")
+_BUCKET: Final = ("bucket_start", "bucket_end")
 _SUM_MAX: Final = 1 << 61
 # A first window of more buckets is left to SQL: it would be held here whole.
 BUCKETS_MAX: Final = 20_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """What a counter came to in all windows.
+
+    Attributes:
+        sums: By bucket.
+        unknown: The buckets of which some window was not measured.
+        peak: An upper bound of every sum.
+    """
+
+    sums: npt.NDArray[np.int64]
+    unknown: npt.NDArray[np.bool_]
+    peak: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class OneLayout:
-    """The buckets of every window, ascending and disjoint, and what they carried in all.
+    """The buckets of every window, ascending and disjoint, and where to read what they carried.
 
     Attributes:
         starts: First key of each bucket.
         ends: First key after it; null for no upper bound.
-        sums: Of each counter, by bucket.
-        nulls: Of each counter, the buckets of which some window was not measured.
-        peaks: Of each counter, an upper bound of every sum.
+        since: Start of the time asked for.
+        until: End of it, exclusive.
+        rows: What is read; window after window, each bucket in its place.
     """
 
     starts: pa.Array
     ends: pa.Array
-    sums: dict[str, npt.NDArray[np.int64]]
-    nulls: dict[str, npt.NDArray[np.bool_]]
-    peaks: dict[str, int]
+    since: datetime
+    until: datetime
+    rows: tuple[Rows, ...]
+    _counters: dict[str, Counter | None] = field(default_factory=dict, repr=False)
 
     def atoms(self, objective: Objective) -> pa.Table | None:
-        """Return `atom_start` and `load` as `atoms_of_load_window.sql` does; None near 64 bits."""
+        """Return `atom_start` and `load` as `atoms_of_load_window.sql` does.
+
+        None where a counter is negative or no whole number, and near 64 bits.
+        """
         weights = {
             "reads": objective.read_weight,
             "writes": objective.write_weight,
             "read_bytes": objective.byte_weight,
             "write_bytes": objective.byte_weight,
         }
-        if sum(weight * self.peaks[name] for name, weight in weights.items()) > _SUM_MAX:
+        weighed = [(weight, name) for name, weight in weights.items() if weight]
+        counters = self.counters([name for _, name in weighed])
+        if counters is None:
+            return None
+        if sum(weight * counters[name].peak for weight, name in weighed) > _SUM_MAX:
             return None
         load = np.zeros(len(self.starts), dtype=np.int64)
         unknown = np.zeros(len(self.starts), dtype=np.bool_)
-        for name, weight in weights.items():
-            if weight:
-                load += weight * self.sums[name]
-                unknown |= self.nulls[name]
+        for weight, name in weighed:
+            load += weight * counters[name].sums
+            unknown |= counters[name].unknown
         return pa.table({"atom_start": self.starts, "load": pa.array(load, mask=unknown)})
+
+    def counters(self, names: Sequence[str]) -> dict[str, Counter] | None:
+        """Return the counters, each read once; None where one cannot be summed here."""
+        missing = [name for name in names if name not in self._counters]
+        if missing:
+            self._counters.update(_summed(self, missing))
+        found = {name: self._counters[name] for name in names}
+        told = {name: counter for name, counter in found.items() if counter is not None}
+        return told if len(told) == len(found) else None
 
     @property
     def bounds(self) -> pa.Table:
@@ -83,120 +115,160 @@ class OneLayout:
 
 
 def one_layout(load: pa.Table | ds.Dataset, since: datetime, until: datetime) -> OneLayout | None:
-    """Return the sums of load whose windows in [since, until) repeat their buckets; else None."""
-    batches = _rows(load, since, until)
+    """Return the buckets of load whose windows in [since, until) repeat them; else None."""
+    found = rows_of(load, since, until)
+    first = _first_window(found, since, until)
+    if first is None:
+        return None
+    starts, ends = first
+    if not _is_disjoint(starts, ends):
+        return None
+    made = OneLayout(starts, ends, since, until, tuple(found))
+    return made if _repeats(made) else None
+
+
+def one_window_each(load: pa.Table | ds.Dataset) -> list[tuple[int, int]] | None:
+    """Return start and end of the windows, in microseconds, where each row group is of one.
+
+    It is read off the footers alone; None where they do not tell it.
+    """
+    if isinstance(load, pa.Table):
+        return None
+    found: set[tuple[int, int]] = set()
+    for fragment in load.get_fragments():
+        if not isinstance(fragment, ds.ParquetFileFragment):
+            return None
+        for group in range(fragment.metadata.num_row_groups):
+            if not fragment.metadata.row_group(group).num_rows:
+                continue
+            bounds = bounds_of(fragment, group)
+            if bounds is None or bounds.start_min != bounds.start_max:
+                return None
+            if bounds.end_min != bounds.end_max:
+                return None
+            found.add((bounds.start_min, bounds.end_min))
+    return sorted(found)
+
+
+def _first_window(
+    found: Iterable[Rows], since: datetime, until: datetime
+) -> tuple[pa.Array, pa.Array] | None:
+    """Return start and end of the first window's buckets; None where it has too many, or none."""
     first: list[pa.RecordBatch] = []
     window = None
-    rows = 0
-    for batch in batches:
-        cut = 0
-        while cut < len(batch):
-            window = batch["window_start"][cut] if window is None else window
-            run = _run(batch, cut, window)
-            first.append(batch.slice(cut, run))
-            rows += run
-            cut += run
-            if cut < len(batch) or rows > BUCKETS_MAX:
-                break
-        if cut < len(batch) or rows > BUCKETS_MAX:
-            return _summed(first, batch.slice(cut), batches, until)
-    return _summed(first, None, batches, until) if first else None
+    count = 0
+    for rows in found:
+        for batch in batches(rows, ["window_start", *_BUCKET], since, until):
+            window = batch["window_start"][0] if window is None else window
+            run = _run(batch, window)
+            first.append(batch.slice(0, run).select(list(_BUCKET)))
+            count += run
+            if count > BUCKETS_MAX:
+                return None
+            if run < len(batch):
+                return _columns(first)
+    return _columns(first) if first else None
 
 
-def _rows(
-    load: pa.Table | ds.Dataset, since: datetime, until: datetime
-) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of windows that start in [since, until), in their order."""
-    time = pa.timestamp("us", tz="UTC")
-    low, high = pa.scalar(since, time), pa.scalar(until, time)
-    names = [*_AXES, *COUNTED]
-    for batch in _batches(load, names, low, high):
-        if not len(batch):
+def _columns(first: list[pa.RecordBatch]) -> tuple[pa.Array, pa.Array]:
+    table = pa.Table.from_batches(first)
+    starts, ends = (pa.concat_arrays(table.column(name).chunks) for name in _BUCKET)
+    return starts, ends
+
+
+def _run(batch: pa.RecordBatch, window: pa.Scalar) -> int:
+    """Return how many rows from the first on are of `window`."""
+    other = pc.index(pc.equal(batch["window_start"], window), value=False).as_py()
+    return len(batch) if other < 0 else int(other)
+
+
+def _repeats(made: OneLayout) -> bool:
+    """Tell whether each window has the buckets of the first, in their order, and all of them.
+
+    Rows whose keys are stored as some that were looked at are not unpacked.
+    """
+    stored = StoredColumns(_BUCKET)
+    place, count = 0, len(made.starts)
+    waiting: list[Rows] = []
+    for rows in made.rows:
+        ahead = sum(each.count for each in waiting)
+        if rows.inside and not stored.is_known(rows, (place + ahead) % count):
+            waiting.append(rows)
             continue
-        start = batch["window_start"]
-        outer = pc.min_max(start)
-        # Rows are copied only where some of them are outside.
-        if pc.less(outer["min"], low).as_py() or pc.greater_equal(outer["max"], high).as_py():
-            kept = batch.filter(pc.and_(pc.greater_equal(start, low), pc.less(start, high)))
-        else:
-            kept = batch
-        if len(kept):
-            yield kept
+        after = _place_after(made, waiting if rows.inside else [*waiting, rows], place)
+        if after is None:
+            return False
+        place = (after + rows.count) % count if rows.inside else after
+        waiting = []
+    return _place_after(made, waiting, place) == 0
 
 
-def _batches(
-    load: pa.Table | ds.Dataset, names: list[str], low: pa.Scalar, high: pa.Scalar
-) -> Iterator[pa.RecordBatch]:
-    if isinstance(load, pa.Table):
-        yield from load.select(names).to_batches()
-        return
-    start = ds.field("window_start")
-    for fragment in load.get_fragments(filter=(start >= low) & (start < high)):
-        yield from fragment.to_batches(columns=names, batch_readahead=READAHEAD_BATCHES)
-
-
-def _run(batch: pa.RecordBatch, at: int, window: pa.Scalar) -> int:
-    """Return how many rows from `at` on are of `window`."""
-    other = pc.index(pc.equal(batch["window_start"].slice(at), window), value=False).as_py()
-    return len(batch) - at if other < 0 else int(other)
-
-
-def _summed(
-    first: list[pa.RecordBatch],
-    rest: pa.RecordBatch | None,
-    batches: Iterator[pa.RecordBatch],
-    until: datetime,
-) -> OneLayout | None:
-    """Add the rows of later windows to those of the first, place by place."""
-    layout = pa.Table.from_batches(first).combine_chunks()
-    count = layout.num_rows
-    starts, ends = (layout[name].combine_chunks() for name in ("bucket_start", "bucket_end"))
-    starts, ends = (
-        each.chunk(0) if isinstance(each, pa.ChunkedArray) else each for each in (starts, ends)
-    )
-    if count > BUCKETS_MAX or not _is_disjoint(starts, ends):
-        return None
-    made = OneLayout(
-        starts,
-        ends,
-        {name: np.zeros(count, dtype=np.int64) for name in COUNTED},
-        {name: np.zeros(count, dtype=np.bool_) for name in COUNTED},
-        dict.fromkeys(COUNTED, 0),
-    )
-    place = 0
-    pending = [*first, *([] if rest is None else [rest])]
-    for source in (iter(pending), batches):
-        for batch in source:
+def _place_after(made: OneLayout, found: Iterable[Rows], place: int) -> int | None:
+    """Return the place behind these rows; None where one of them is not of its place."""
+    count = len(made.starts)
+    for rows in merged(found):
+        for batch in batches(rows, _BUCKET, made.since, made.until):
             at = 0
             while at < len(batch):
                 length = min(len(batch) - at, count - place)
-                if not _add(made, batch.slice(at, length), place, until):
+                if not _fits(made, batch.slice(at, length), place):
                     return None
                 at, place = at + length, (place + length) % count
-    return made if place == 0 else None
+    return place
 
 
-def _add(made: OneLayout, rows: pa.RecordBatch, place: int, until: datetime) -> bool:
-    """Add rows to the places from `place` on; False where they are other buckets."""
+def _fits(made: OneLayout, rows: pa.RecordBatch, place: int) -> bool:
+    """Tell whether rows are of the buckets from `place` on, and end in the time asked for."""
     length = len(rows)
     if not rows["bucket_start"].equals(made.starts.slice(place, length)):
         return False
     if not rows["bucket_end"].equals(made.ends.slice(place, length)):
         return False
-    if pc.max(rows["window_end"]).as_py() > until:
-        return False
-    here = slice(place, place + length)
-    for name in COUNTED:
-        column = rows[name]
-        if column.null_count:
-            made.nulls[name][here] |= np.asarray(column.is_null())
-            column = column.fill_null(0)
-        values = column.to_numpy(zero_copy_only=False)
-        made.peaks[name] += int(values.max(initial=0))
-        if made.peaks[name] > _SUM_MAX or int(values.min(initial=0)) < 0:
-            return False
-        made.sums[name][here] += values
-    return True
+    if "window_end" not in rows.schema.names:
+        return True  # the footer told it
+    end = rows["window_end"]
+    return end.null_count == 0 and bool(pc.max(end).as_py() <= made.until)
+
+
+def _summed(made: OneLayout, names: Sequence[str]) -> dict[str, Counter | None]:
+    """Return counters by bucket; None for one with a value that cannot be summed here."""
+    count = len(made.starts)
+    found: dict[str, Counter | None] = {
+        name: Counter(np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.bool_), 0)
+        for name in names
+    }
+    place = 0
+    for rows in merged(made.rows):
+        for batch in batches(rows, names, made.since, made.until):
+            at = 0
+            while at < len(batch):
+                length = min(len(batch) - at, count - place)
+                for name, counter in found.items():
+                    if counter is not None:
+                        values = batch[name].slice(at, length)
+                        found[name] = _with_values(counter, values, place)
+                at, place = at + length, (place + length) % count
+    assert place == 0, "rows went or came between two readings"
+    return found
+
+
+def _with_values(counter: Counter, values: pa.Array, place: int) -> Counter | None:
+    """Add values to the places from `place` on; None where they cannot be added."""
+    here = slice(place, place + len(values))
+    if values.type != pa.int64():
+        try:
+            values = values.cast(pa.int64())
+        except pa.ArrowInvalid:
+            return None
+    if values.null_count:
+        counter.unknown[here] |= np.asarray(values.is_null())
+        values = values.fill_null(0)
+    numbers = values.to_numpy(zero_copy_only=False)
+    peak = counter.peak + int(numbers.max(initial=0))
+    if peak > _SUM_MAX or int(numbers.min(initial=0)) < 0:
+        return None
+    counter.sums[here] += numbers
+    return Counter(counter.sums, counter.unknown, peak)
 
 
 def _is_disjoint(starts: pa.Array, ends: pa.Array) -> bool:

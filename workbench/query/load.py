@@ -18,12 +18,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from workbench.errors import NotFound
 from workbench.model.plan import EvidenceQuery
-from workbench.model.times import rfc3339
+from workbench.model.times import from_us, hlc_to_us, rfc3339
 from workbench.query.engine import run, sql_text
-from workbench.query.layouts import OneLayout, one_layout
+from workbench.query.layouts import OneLayout, one_layout, one_window_each
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -112,7 +113,9 @@ class LoadReader:
 
     def extent(self) -> Extent:
         """Return what time the load covers; NotFound where there is none."""
-        row = self._run(sql_text("extent"), Source.LOAD_WINDOW, {}).to_pylist()[0]
+        row = self._told_extent()
+        if row is None:
+            row = self._run(sql_text("extent"), Source.LOAD_WINDOW, {}).to_pylist()[0]
         if row["since"] is None:
             raise NotFound(
                 f"cluster {self.cluster!r} has no load",
@@ -157,6 +160,35 @@ class LoadReader:
         """
         data = {"load_window": self.data["load_window"], "route": _spans_of(routes)}
         return run(route_rates_sql(), data, {"since": since, "until": until, **parameters})
+
+    def route_verdicts(
+        self,
+        since: datetime,
+        until: datetime,
+        routes: Sequence[RouteDescriptor],
+        parameters: Mapping[str, str | int | float | None],
+    ) -> pa.Table:
+        """Return `route_id`, `verdict`, `windows_over`, `proof_from`, by SQL: `route_verdicts_sql`.
+
+        Args:
+            since: Start of the time.
+            until: End of it, exclusive.
+            routes: As they are now.
+            parameters: Those of `route_rates`, and `threshold` (None where none is known),
+                `windows_hot` and `cooldown_ms`.
+        """
+        split = {
+            "route_id": pa.array([route.route_id for route in routes], pa.uint64()),
+            "split_at_us": pa.array(
+                [hlc_to_us(route.split_at_hlc) for route in routes], pa.int64()
+            ),
+        }
+        data = {
+            "load_window": self.data["load_window"],
+            "route": _spans_of(routes),
+            "split": pa.table(split),
+        }
+        return run(route_verdicts_sql(), data, {"since": since, "until": until, **parameters})
 
     def sample_windows(
         self,
@@ -271,8 +303,20 @@ class LoadReader:
             sql=source.atoms_sql,
         )
 
+    def _told_extent(self) -> dict[str, Any] | None:
+        """Return what `extent.sql` does, off the footers alone; None where they do not tell it."""
+        windows = one_window_each(self.data[Source.LOAD_WINDOW.value])
+        if not windows or any(end < start for start, end in windows):
+            return None
+        return {
+            "since": from_us(windows[0][0]),
+            "until": from_us(max(end for _, end in windows)),
+            "windows": len({start for start, _ in windows}),
+            "window_ms_min": min(end - start for start, end in windows) // 1_000,
+        }
+
     def _layout(self, since: datetime, until: datetime) -> OneLayout | None:
-        """Return the sums by bucket where all windows have the same buckets; read once."""
+        """Return the buckets where all windows have the same ones; looked at once."""
         if (since, until) not in self._layouts:
             self._layouts.clear()  # the last time asked for is enough, and one may be large
             load = self.data[Source.LOAD_WINDOW.value]
@@ -283,6 +327,13 @@ class LoadReader:
         return run(text, {source.value: self.data[source.value]}, parameters)
 
 
+def route_verdicts_sql() -> str:
+    """Return the text behind the verdicts of `workbench hot`, complete."""
+    head = f"WITH route_window AS (\n{sql_text('route_windows')})"
+    # The text begins with relations of its own, which may not stand in a second WITH.
+    return f"{head}\nSELECT * FROM (\n{sql_text('route_verdicts')})\nORDER BY route_id"
+
+
 def route_rates_sql() -> str:
     """Return the text behind the numbers of `workbench hot`, complete."""
     return f"WITH route_window AS (\n{sql_text('route_windows')})\n{sql_text('route_rates')}"
@@ -290,11 +341,15 @@ def route_rates_sql() -> str:
 
 def _crosses(layout: OneLayout, routes: Sequence[RouteDescriptor]) -> bool:
     """Tell whether a bound of the routes lies inside a bucket."""
+    cuts = pa.array([route.span.start for route in routes], pa.binary()).unique()
+    # Buckets are disjoint: a bound that is the start of one lies in no other.
+    if pc.sum(pc.is_in(layout.starts, value_set=cuts)).as_py() == len(cuts):
+        return False
     starts = layout.starts.to_pylist()
     ends = layout.ends.to_pylist()
-    for route in routes:
-        at = bisect_left(starts, route.span.start) - 1
-        if at >= 0 and (ends[at] is None or route.span.start < ends[at]):
+    for cut in cuts.to_pylist():
+        at = bisect_left(starts, cut) - 1
+        if at >= 0 and (ends[at] is None or cut < ends[at]):
             return True
     return False
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 from workbench.model.keys import printable_key
 from workbench.model.times import rfc3339
 from workbench.planner.words import (
-    actions_text,
     certainty_sentences,
     declined_by_reason,
     further_sentence,
+    headline,
     heavy_sentence,
     isolated_sentence,
     placement_sentences,
@@ -51,11 +51,12 @@ def _answer(plan: Plan) -> str:
             f"Nothing to do: the hottest route carries {percent(plan.max_share_before)} of the "
             f"{plan.objective.name} ({window})."
         )
-    verb = "takes" if len(plan.actions) == 1 else "take"
+    said = headline(plan).removesuffix(" of the load")
     return (
-        f"**{actions_text(plan)} {verb} the hottest route from "
-        f"{percent(plan.max_share_before)} to {percent(plan.max_share_after)}** of the "
-        f"{plan.objective.name} ({window}). There is no merge and no undo of a split."
+        f"**{said}** of the {plan.objective.name} ({window}). There is no merge and no undo of a "
+        "split."
+        if said != headline(plan)
+        else f"**{said}** ({window}). There is no merge and no undo of a split."
     )
 
 
@@ -90,11 +91,10 @@ def _proof(plan: Plan) -> list[str]:
     marks, unit = plan.bottleneck, plan.objective.name
     if not plan.actions:
         return [clean(_sentence(each)) for each in certainty_sentences(plan)]
-    by = (
-        f"the least that {plan.limits.max_splits} splits can reach"
-        if plan.robust is None
-        else f"{plan.robust.price:,} above the least for as many splits on this load"
-    )
+    by = f"the least that {plan.limits.max_splits} splits can reach"
+    if plan.robust is not None or plan.drift is not None:
+        price = marks.after - plan.certificate["incremental"]["bottleneck"]
+        by = f"{price:,} above the least for as many splits on this load"
     bound = (
         f"Bound: {marks.after:,} {unit} on the hottest route, {by}; {marks.optimum:,} if the whole "
         f"key space were cut anew into {len(plan.routes_after)} routes; nothing goes below "

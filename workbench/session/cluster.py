@@ -8,7 +8,7 @@ what the load covers (`50%`), which saves looking the middle up.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +47,7 @@ class ClusterView:
         load: Answers questions on its load.
         extent: What time the load covers.
         properties: What was assumed when it was collected.
+        catalog: Where it was found; None where it is made up.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ClusterView:
     load: LoadReader
     extent: Extent
     properties: Mapping[str, str]
+    catalog: Catalog | None = field(default=None, repr=False, compare=False)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -156,6 +158,7 @@ def open_cluster(catalog: Catalog, name: str | None) -> ClusterView:
         load=load,
         extent=known or load.extent(),
         properties=manifest.properties,
+        catalog=catalog,
     )
 
 

@@ -27,7 +27,7 @@ from workbench.planner.detect import (
     detect,
 )
 from workbench.planner.intervals import interval_of
-from workbench.query.load import route_rates_sql
+from workbench.query.load import route_rates_sql, route_verdicts_sql
 from workbench.session.plans import PLAN_PREFIX, resolve_plan
 
 if TYPE_CHECKING:
@@ -84,10 +84,19 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class HotEvidence:
-    """How to compute the numbers of an answer anew: a text of the package, and its parameters."""
+    """How to compute an answer anew: texts of the package, and their parameters.
+
+    Attributes:
+        sql: Of load, share, rates and peaks.
+        parameters: Its parameters.
+        verdict_sql: Of verdicts, streaks and the windows that prove them.
+        verdict_parameters: Its parameters.
+    """
 
     sql: str
     parameters: Mapping[str, str | int | float]
+    verdict_sql: str
+    verdict_parameters: Mapping[str, str | int | float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +207,7 @@ def hot(  # noqa: PLR0913 - the question's own parts, named
         sampled=sampled,
         hot_keys=_hot_keys(view, since, until, routed),
         planned=None if catalog is None else _planned(catalog, view),
-        evidence=None if sampled else _evidence(since, until, used, objective),
+        evidence=None if sampled else _evidence(since, until, used, objective, rule),
     )
 
 
@@ -210,6 +219,19 @@ def rates(view: ClusterView, answer: HotAnswer) -> list[dict[str, Any]]:
     assert answer.evidence is not None
     given = {k: v for k, v in answer.evidence.parameters.items() if k not in {"since", "until"}}
     table = view.load.route_rates(answer.since, answer.until, view.snapshot.routes, given)
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+def verdicts_by_sql(view: ClusterView, answer: HotAnswer) -> list[dict[str, Any]]:
+    """Return the verdicts of an answer computed anew by their SQL text, one row per route.
+
+    Columns `route_id`, `verdict`, `windows_over` and `proof_from`, the first window of the proof.
+    """
+    assert answer.evidence is not None
+    told = answer.evidence.verdict_parameters
+    given = {name: value for name, value in told.items() if name not in {"since", "until"}}
+    table = view.load.route_verdicts(answer.since, answer.until, view.snapshot.routes, given)
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 
@@ -231,16 +253,26 @@ def heat(
     return made(view.load.load_windows(since, until), series)
 
 
-def _evidence(since: datetime, until: datetime, used: str, objective: Objective) -> HotEvidence:
+def _evidence(
+    since: datetime, until: datetime, used: str, objective: Objective, rule: Rule
+) -> HotEvidence:
+    parameters: dict[str, str | int | float] = {
+        "since": rfc3339(since),
+        "until": rfc3339(until),
+        "use": used if used in FALLBACKS else SCORE,
+        "read_weight": objective.read_weight,
+        "write_weight": objective.write_weight,
+        "coverage_full": COVERAGE_FULL,
+    }
     return HotEvidence(
         route_rates_sql(),
+        parameters,
+        route_verdicts_sql(),
         {
-            "since": rfc3339(since),
-            "until": rfc3339(until),
-            "use": used if used in FALLBACKS else SCORE,
-            "read_weight": objective.read_weight,
-            "write_weight": objective.write_weight,
-            "coverage_full": COVERAGE_FULL,
+            **parameters,
+            "threshold": rule.threshold_per_minute,
+            "windows_hot": rule.windows_hot,
+            "cooldown_ms": rule.cooldown_ms,
         },
     )
 

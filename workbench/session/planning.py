@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from workbench.errors import InvalidArgument, InvalidInput, NotFound
+from workbench.errors import Corruption, InvalidArgument, InvalidInput, NotFound
 from workbench.model.keys import Span
 from workbench.model.plan import OBJECTIVES, ActionKind, plan_to_json
 from workbench.model.plan_parts import Backtest, Finding
 from workbench.model.times import from_us, hlc_to_us, rfc3339
-from workbench.planner.atoms import atoms_from_table
+from workbench.planner.atoms import atoms_from_table, routed
 from workbench.planner.blocks import UNMEETABLE
 from workbench.planner.decide import EXACT, ROBUST
 from workbench.planner.detect import THRESHOLD_PER_MINUTE
-from workbench.planner.patterns import SLICES, Slice, patterns
+from workbench.planner.patterns import SLICES, Slice, drift_of
 from workbench.planner.plan import PlanInput, make_plan
 from workbench.planner.replay import verification
 from workbench.planner.verifier import verify
+from workbench.query.figures import figure_texts
 from workbench.query.load import Source
 from workbench.session.look import hot
+from workbench.session.stored import newest_stored, sizes_of
+from workbench.session.wiring import open_routes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from workbench.model.plan import Limits, Objective, Plan
+    import pyarrow as pa
+
+    from workbench.model.plan import EvidenceQuery, Limits, Objective, Plan
+    from workbench.model.plan_parts import Stored
     from workbench.planner.atoms import Atoms
     from workbench.planner.detect import Rule
+    from workbench.planner.patterns import Drift
+    from workbench.planner.placing import SizesOf
     from workbench.session.cluster import ClusterView
 
 # How much of the time asked for must be left to plan on its settled part alone.
@@ -98,6 +107,7 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
     source: Source | None = None,
     backtest: bool = False,
     policy: str = DEFAULT_POLICY,
+    no_moves: str = "",
 ) -> Plan:
     """Return a plan for the cluster's newest routes from its load in [since, until).
 
@@ -111,6 +121,7 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
         source: The evidence; None takes the finest there is.
         backtest: Also plan on the first half and replay the second; for `robust` also by `exact`.
         policy: `robust` or `exact`.
+        no_moves: Why the system could not make a move; empty where it can, or is not known.
 
     Raises:
         NotFound: `load_absent`, there is no load; for a running cluster with how to get some.
@@ -134,14 +145,17 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
         _check_attributable(view, since, until)
 
     threshold = _threshold(objective, rule)
-    with_sizes = bool(limits.groups)
+    stored = _stored(view) if limits.groups else None
 
     known: dict[datetime, Atoms] = {}  # two policies are tried on the same half
+    moving: dict[datetime, tuple[tuple[Finding, ...], Drift | None]] = {}
 
     def given(end: datetime, by: str) -> PlanInput:
         if end not in known:
             table = view.load.atoms(chosen, objective, since, end)
             known[end] = atoms_from_table(table, chosen.atom_kind)
+            moving[end] = _drift(view, chosen, objective, known[end], (since, end))
+        findings, drift = moving[end]
         return PlanInput(
             cluster=view.name,
             snapshot=view.snapshot,
@@ -151,10 +165,14 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
             until=end,
             limits=limits,
             hot_routes=hot_routes,
-            evidence=view.load.evidence(chosen, objective, since, end),
+            evidence=_evidence(view, chosen, objective, since, end),
             policy=by,
             threshold_per_minute=threshold,
-            sizes=sizes_of(view, chosen, since, end) if with_sizes else None,
+            sizes=None if stored is None else stored[1],
+            stored=None if stored is None else stored[0],
+            findings=findings,
+            drift=drift if by == ROBUST else None,
+            no_moves=no_moves,
         )
 
     whole = given(until, policy)
@@ -168,8 +186,8 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
         beside = None if policy == EXACT else tried[EXACT]
         whole = replace(whole, backtest=tried[policy], backtest_exact=beside)
         untested = _untested(view, chosen, objective, middle, until)
-    seen = _patterns(view, chosen, objective, whole)
-    whole = replace(whole, findings=(*untested, *seen))
+        untested += _unseen(whole.drift, moving[middle][1])
+    whole = replace(whole, findings=(*untested, *whole.findings))
     try:
         return make_plan(whole)
     except NotFound as error:
@@ -185,35 +203,77 @@ def _threshold(objective: Objective, rule: Rule) -> float | None:
     return rule.threshold_per_minute
 
 
-def sizes_of(view: ClusterView, source: Source, since: datetime, until: datetime) -> Atoms | None:
-    """Return the bytes read and written by atom; None where some were not measured."""
-    table = view.load.atoms(source, OBJECTIVES["bytes"], since, until)
-    if table.column("load").null_count:
+def _stored(view: ClusterView) -> tuple[Stored, SizesOf] | None:
+    """Return what the cluster's spans store, and where it is told; None where it is not known."""
+    if view.catalog is None:
         return None
-    return atoms_from_table(table, source.atom_kind)
+    stored = newest_stored(view.catalog, view.name)
+    return None if stored is None else (stored, sizes_of(view.catalog, stored))
 
 
-def _patterns(
-    view: ClusterView, source: Source, objective: Objective, given: PlanInput
-) -> tuple[Finding, ...]:
-    """Return what is seen in the load over time."""
-    window = view.extent.window
-    per_slice = (given.until - given.since) // window // SLICES
+def _sizes_told(
+    view: ClusterView, given: Plan, source: Source, found: list[str]
+) -> list[tuple[bytes, int]] | None:
+    """Return the bytes by which a plan counts what moves; None where it counts in load."""
+    placed = given.placement
+    if placed is None or placed.unit == "load":
+        return None
+    if placed.stored is None:  # a document of before 2026-11-21 counts bytes read and written
+        table = view.load.atoms(source, OBJECTIVES["bytes"], given.since, given.until)
+        return None if table.column("load").null_count else _rows_of(table, source)
+    spans = [route.span for route in given.routes_after]
+    if view.catalog is None:
+        found.append("what the routes store cannot be told without a catalog")
+        return None
+    try:
+        sizes = sizes_of(view.catalog, placed.stored)(spans)
+    except (NotFound, Corruption, InvalidInput) as error:
+        found.append(f"what the routes store cannot be told any more: {error.message}")
+        return None
+    return [(span.start, size) for span, size in zip(spans, sizes, strict=True)]
+
+
+def _drift(
+    view: ClusterView,
+    source: Source,
+    objective: Objective,
+    atoms: Atoms,
+    time: tuple[datetime, datetime],
+) -> tuple[tuple[Finding, ...], Drift | None]:
+    """Return what is seen in the load over time, and what is said of it."""
+    (since, until), window = time, view.extent.window
+    per_slice = (until - since) // window // SLICES
     if per_slice == 0:
-        return ()
-    if len(given.atoms.keys) > PATTERN_ATOMS_MAX:
+        return (), None
+    if len(atoms.keys) > PATTERN_ATOMS_MAX:
         text = (
             "what changes over time was not looked for: there are "
-            f"{len(given.atoms.keys):,} keys or buckets, more than {PATTERN_ATOMS_MAX:,}"
+            f"{len(atoms.keys):,} keys or buckets, more than {PATTERN_ATOMS_MAX:,}"
         )
-        return (Finding("not_looked_for", text),)
-    first = given.until - SLICES * per_slice * window
-    starts = [first + number * per_slice * window for number in range(SLICES)]
-    slices = []
-    for start in starts:
-        table = view.load.atoms(source, objective, start, start + per_slice * window)
-        slices.append(Slice(start, atoms_from_table(table, source.atom_kind)))
-    return patterns(slices)
+        return (Finding("not_looked_for", text),), None
+    length = per_slice * window
+    starts = [until - (SLICES - number) * length for number in range(SLICES)]
+    routes = view.snapshot.routes
+    slices = [
+        Slice(start, routed(_atoms_of(view, source, objective, start, start + length), routes))
+        for start in starts
+    ]
+    drift = drift_of(slices)
+    return (() if drift is None else (drift.finding,)), drift
+
+
+def _atoms_of(
+    view: ClusterView, source: Source, objective: Objective, since: datetime, until: datetime
+) -> Atoms:
+    return atoms_from_table(view.load.atoms(source, objective, since, until), source.atom_kind)
+
+
+def no_moves_on(url: str) -> str:
+    """Return why a system could not make a move that is advised; empty where it can."""
+    with closing(open_routes(url)) as source:
+        if source.capabilities().move:
+            return ""
+    return f"nothing moves: {url} executes no moves, and what it cannot do is not advised"
 
 
 def is_live(view: ClusterView) -> bool:
@@ -290,6 +350,7 @@ def _backtest(
         max_share_forecast=trial.max_share_after,
         max_share_came=seen.after.max_share,
         drift=seen.drift,
+        cuts=tuple(sorted(a.split_key for a in trial.actions if a.kind is not ActionKind.MOVE)),
     )
 
 
@@ -307,6 +368,18 @@ def _untested(
     return (Finding("not_looked_for", text),)
 
 
+def _unseen(whole: Drift | None, half: Drift | None) -> tuple[Finding, ...]:
+    """Return that the back-test knows nothing of a pattern that only the whole time shows."""
+    if whole is None or (half is not None and half.kind is whole.kind):
+        return ()
+    name = whole.kind.value.replace("_", " ")
+    text = (
+        f"back-test: the first half alone does not show the pattern ({name}), so its plan takes no "
+        "account of it"
+    )
+    return (Finding("not_looked_for", text),)
+
+
 def false_claims(view: ClusterView, given: Plan) -> list[str]:
     """Return what the independent verifier finds false in a plan, by the package's own SQL.
 
@@ -315,17 +388,36 @@ def false_claims(view: ClusterView, given: Plan) -> list[str]:
     """
     source = source_of(given)
     atoms = view.load.atoms(source, given.objective, given.since, given.until)
-    sizes = sizes_of(view, source, given.since, given.until) if given.placement else None
-    found = verify(
+    found: list[str] = []
+    found += verify(
         plan_to_json(given),
         atoms.column("atom_start").to_pylist(),
         atoms.column("load").to_pylist(),
-        None if sizes is None else list(zip(sizes.keys, sizes.loads, strict=True)),
+        _sizes_told(view, given, source, found),
+        [
+            _rows_of(view.load.atoms(source, given.objective, part.since, part.until), source)
+            for part in (given.drift.parts if given.drift else ())
+        ],
     )
-    expected = view.load.evidence(source, given.objective, given.since, given.until)
+    expected = _evidence(view, source, given.objective, given.since, given.until)
+    if not given.evidence.figures:  # documents of before 2026-11-21 carry one text only
+        expected = replace(expected, figures={})
     if given.evidence != expected:
         found.append("the evidence query differs from the package's own")
     return found
+
+
+def _evidence(
+    view: ClusterView, source: Source, objective: Objective, since: datetime, until: datetime
+) -> EvidenceQuery:
+    """Return how the atoms, and all numbers that follow from them, are computed."""
+    told = view.load.evidence(source, objective, since, until)
+    return replace(told, figures=figure_texts())
+
+
+def _rows_of(table: pa.Table, source: Source) -> list[tuple[bytes, int]]:
+    atoms = atoms_from_table(table, source.atom_kind)
+    return list(zip(atoms.keys, atoms.loads, strict=True))
 
 
 def source_of(given: Plan) -> Source:

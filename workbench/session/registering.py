@@ -5,9 +5,10 @@
     FILE ...  ──> read, hashed, footer read ───┘      └── files are uploaded only then
 
 The schema fingerprint comes from the files and nothing else, so a dataset cannot be registered
-with a schema that its files do not have. The catalog is opened before anything is uploaded, so an
-upload that garbage collection has taken meanwhile is refused, not lost. Registering the same again
-writes and uploads nothing.
+with a schema that its files do not have. Of load tables the rows are checked too (`load_content`),
+since whoever plans on them would believe them. The catalog is opened before anything is uploaded,
+so an upload that garbage collection has taken meanwhile is refused, not lost. Registering the same
+again writes and uploads nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import contextlib
 import hashlib
 import stat
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
@@ -36,11 +38,12 @@ from workbench.errors import (
 from workbench.model.manifest import ObjectRef, check_name, dataset_id_of, schema_fingerprint
 from workbench.ports.object_store import check_object_key
 from workbench.session.files import read_file
+from workbench.session.load_content import LoadFile, check_content
 from workbench.session.progress import silent
 from workbench.session.system import SystemClock, SystemRng
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from workbench.catalog.catalog import Catalog
@@ -108,7 +111,8 @@ def register_keys(
     Raises:
         NotFound: `object_not_found`.
         InvalidInput: `object_not_parquet`, `schema_differs`, `row_count_differs`,
-            `object_key_reserved`, `object_key_twice`.
+            `object_key_reserved`, `object_key_twice`; of a load table also those of
+            `load_content`: its rows must make sense.
         FingerprintConflict: The dataset has another schema; nothing was changed.
     """
     check_name(claim.name)
@@ -120,6 +124,9 @@ def register_keys(
     progress("reading objects", len(keys), len(keys))
     refs = [_ref(key, each) for key, each in zip(keys, found, strict=True)]
     registration = _registration(claim, found, refs)
+    filesystem = catalog.store.filesystem()
+    openers = [partial(filesystem.open_input_file, key) for key in keys]
+    _check_load(catalog, claim, found, openers)
     [answer] = catalog.register([registration])
     return Outcome(answer, 0, 0)
 
@@ -144,6 +151,8 @@ def register_files(
     dataset_id, txn = dataset_id_of(claim.name), rng.uuid()
     refs = [_ref(data_key(dataset_id, txn, n), each) for n, each in enumerate(found)]
     registration = _registration(claim, found, refs)
+    openers = [partial(pa.BufferReader, each.data or b"") for each in found]
+    _check_load(catalog, claim, found, openers)
     held = _held(catalog, registration)
     if held is not None:
         return Outcome(held, 0, 0)
@@ -161,6 +170,17 @@ def register_files(
                 catalog.store.delete(key)
         raise
     return Outcome(answer, len(refs), sum(ref.size for ref in refs))
+
+
+def _check_load(
+    catalog: Catalog,
+    claim: Claim,
+    found: Sequence[_Found],
+    openers: Sequence[Callable[[], pa.NativeFile]],
+) -> None:
+    pairs = zip(found, openers, strict=True)
+    files = [LoadFile(each.label, each.rows, opener) for each, opener in pairs]
+    check_content(catalog, claim.name, files)
 
 
 def _check_keys(keys: Sequence[str]) -> None:

@@ -34,6 +34,7 @@ from workbench.planner.replay import RouteSeries, Verification, replay, verifica
 from workbench.query.load import Source
 from workbench.session.collect import TRACE_SCHEME
 from workbench.session.collect_live import cluster_of_url
+from workbench.session.figures import figure_claims
 from workbench.session.planning import false_claims, source_of
 from workbench.session.receipts import Applied
 
@@ -131,7 +132,8 @@ def verify_plan(  # noqa: PLR0913 - the question's own parts, named
             code="cluster_mismatch",
             hint=f"--cluster {plan.cluster}",
         )
-    claims = tuple(false_claims(view, plan))
+    # SQL follows the plan's structure, so it is asked of plans whose structure holds.
+    claims = tuple(false_claims(view, plan) or figure_claims(view, plan, source_of(plan)))
     replayed_on = view if later is None else later
     if replayed_on.extent.until <= plan.until:
         if claims:
