@@ -99,7 +99,7 @@ def test_an_error_of_a_stream_is_a_status_with_its_code():
 @pytest.mark.parametrize("method", [wire.SPLIT_RANGE, wire.LIST_ROUTES, wire.GET_ROUTE])
 def test_without_a_leader_or_a_catalog_nothing_else_is_looked_at(serving, code, method):
     desk = SimpleNamespace(
-        peers=Peers([Member(1, "127.0.0.1:1", (1,))], 1),
+        peers=Peers([Member(1, "127.0.0.1:1", (1,))], 1, lambda _: 1),
         runtime=SimpleNamespace(
             status=lambda _: SimpleNamespace(serving=serving), routes=lambda: None
         ),

@@ -12,13 +12,36 @@ from hypothesis import strategies as st
 from workbench.errors import Corruption
 from workbench.model.keys import Span
 from workbench.model.routes import seed_routes
-from workbench.replica.commands import Bootstrap, Mutation, OwnedSpan, SplitRange, WriteBatch
+from workbench.replica.commands import (
+    Bootstrap,
+    CollectGarbage,
+    Mutation,
+    OwnedSpan,
+    Pin,
+    Precondition,
+    SetSafePoint,
+    SplitRange,
+    Unpin,
+    WriteBatch,
+)
 from workbench.replica.entry import decode_entry, encode_command, encode_entry
 
 U64 = st.integers(0, 2**64 - 1)
 BYTES = st.binary(max_size=20)
-MUTATIONS = st.builds(Mutation, BYTES, st.none() | BYTES)
-BATCHES = st.builds(WriteBatch, st.lists(MUTATIONS, max_size=6).map(tuple), BYTES, U64)
+MUTATIONS = st.builds(Mutation, BYTES, st.none() | BYTES) | st.builds(
+    Mutation, BYTES, BYTES, st.integers(1, 2**64 - 1)
+)
+PRECONDITIONS = st.lists(st.builds(Precondition, BYTES, st.none() | U64), max_size=3).map(tuple)
+BATCHES = st.builds(
+    WriteBatch, st.lists(MUTATIONS, max_size=6).map(tuple), BYTES, U64, PRECONDITIONS
+)
+IDS = st.binary(min_size=16, max_size=16)
+GARBAGE = (
+    st.builds(SetSafePoint, U64)
+    | st.builds(Pin, IDS, U64)
+    | st.builds(Unpin, IDS)
+    | st.builds(CollectGarbage, st.integers(0, 2**32 - 1))
+)
 SPLITS = st.builds(SplitRange, U64, U64, BYTES, BYTES)
 CUTS = st.lists(st.binary(min_size=1, max_size=4), max_size=4, unique=True).map(sorted)
 
@@ -34,7 +57,7 @@ def spans_of(cuts):
 BOOTSTRAPS = st.builds(
     lambda owned, routed: Bootstrap(spans_of(owned), seed_routes(routed)), CUTS, CUTS
 )
-COMMANDS = BATCHES | SPLITS | BOOTSTRAPS
+COMMANDS = BATCHES | SPLITS | BOOTSTRAPS | GARBAGE
 ENTRIES = st.tuples(
     st.lists(COMMANDS, max_size=5), st.lists(st.integers(1, 2**64 - 2), min_size=5, unique=True)
 )

@@ -193,6 +193,29 @@ def test_new_version_of_the_routes_is_added_to_the_old_ones(cluster, url):
     assert versions(url) == [1, 4, 4]
 
 
+def test_every_version_that_came_between_two_rounds_is_recorded(cluster, url):
+    run(url)
+    seen = []
+
+    def told(after):
+        seen.append(after)
+        return [
+            RouteSnapshot(number, seed_routes([bytes([number])]), taken_at=T0)
+            for number in range(after + 1, cluster.version + 1)
+        ]
+
+    cluster.versions = told
+    cluster.version = 4
+    answer = run(url)
+    assert seen == [1]
+    assert not [each for each in answer.warnings if "versions" in each]
+    assert sorted(set(versions(url))) == [1, 2, 3, 4]
+    cluster.version = 9
+    cluster.versions = lambda after: [cluster.snapshot()]  # what is older is not kept any more
+    [warning] = [each for each in run(url).warnings if "versions" in each]
+    assert warning.startswith("4 catalog versions between 4 and 9 were not recorded")
+
+
 def test_routes_are_kept_before_the_first_window_is_closed(cluster, url):
     answer = run(url)
     assert [d.name for d in answer.datasets] == ["local/route"]

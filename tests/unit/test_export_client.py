@@ -250,7 +250,8 @@ def test_order_is_seen_within_a_key_too():
         ("kind", ["put", "merge", "put", "put"]),
         ("kind", ["tombstone", "tombstone", "put", "put"]),
         ("kind", ["put"] * 4),
-        ("expire_at", [None, 5, None, None]),
+        ("expire_at", [None, 0, None, None]),
+        ("expire_at", [5, 5, 5, 5]),
         ("key", [b"a", None, b"b", b"c"]),
         ("commit_ts", [1, 2, None, 4]),
     ],
@@ -263,6 +264,29 @@ def test_rows_that_no_export_has_are_refused(column, values):
     with pytest.raises(InvalidInput) as caught:
         list(blocks_of(bad, 10**6))
     assert caught.value.code in {"version_row_invalid", "null_in_required_column"}
+
+
+def test_rows_that_expire_come_back_as_they_went_in():
+    rows = [
+        (b"a", 9, "put", b"v", 1_000),
+        (b"a", 3, "tombstone", None, None),
+        (b"b\x00", 4, "put", b"", 5_000_000),
+        (b"c", 7, "put", b"lasting", None),
+    ]
+    columns = list(zip(*rows, strict=True))
+    arrays = [
+        pa.array(columns[0], pa.binary()),
+        pa.array(columns[1], pa.uint64()),
+        pa.array(columns[2], pa.string()),
+        pa.array(columns[3], pa.binary()),
+        pa.array(columns[4], VERSION.field("expire_at").type),
+        pa.array([3] * 4, pa.uint64()),
+    ]
+    given = pa.Table.from_arrays(arrays, schema=VERSION)
+    for bytes_max in (1, 60, 10**6):
+        blocks = [decode_block(encode_block(each)) for each in blocks_of(given, bytes_max)]
+        assert pa.concat_tables(table_of(each, 3) for each in blocks).equals(given)
+    assert len([*blocks_of(given, 1)]) == 4
 
 
 class Store:

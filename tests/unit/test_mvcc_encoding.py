@@ -95,6 +95,16 @@ def test_decode_key_refuses_what_encode_key_never_gives(encoded):
     assert caught.value.code == "mvcc_key_invalid"
 
 
+def test_value_that_expires_says_when_before_what_was_put():
+    stored = encoding.encode_value(b"v", 258)
+    assert stored == b"\x03" + bytes.fromhex("0000000000000102") + b"v"
+    assert encoding.decode_stored(stored) == (b"v", 258)
+    assert encoding.decode_value(stored) == b"v"
+    for size in range(9):
+        with pytest.raises(Corruption):
+            encoding.decode_stored(stored[:size])
+
+
 def test_value_is_a_kind_byte_and_what_was_put():
     assert encoding.encode_value(b"") == b"\x01"
     assert encoding.encode_value(b"\x02x") == b"\x01\x02x"
@@ -105,7 +115,16 @@ def test_value_is_a_kind_byte_and_what_was_put():
 
 @pytest.mark.parametrize(
     ("data", "offset"),
-    [(b"", 0), (b"\x00", 0), (b"\x03abc", 0), (b"\xff", 0), (b"\x02\x00", 1), (b"\x02\x02", 1)],
+    [
+        (b"", 0),
+        (b"\x00", 0),
+        (b"\x04abc", 0),
+        (b"\x03abc", 1),
+        (b"\x03" + bytes(8) + b"v", 1),
+        (b"\xff", 0),
+        (b"\x02\x00", 1),
+        (b"\x02\x02", 1),
+    ],
 )
 def test_unknown_kind_and_bytes_behind_a_tombstone_are_refused(data, offset):
     with pytest.raises(Corruption) as caught:

@@ -214,7 +214,7 @@ class Client:
         if under is None:
             self._take_routes(answer, found, now_ms)
             return
-        assert found.request is not None  # noqa: S101 - only the watch has none
+        assert found.request is not None
         self._leaders[found.group] = found.address
         under.tries = under.moves = 0
         try:

@@ -72,7 +72,7 @@ class WriteOp:
 
     def request(self, client_id: bytes) -> WriteRequest:
         """Return what to send, once there is a sequence for it."""
-        assert self.group is not None  # noqa: S101 - our own order of calls
+        assert self.group is not None
         self.in_flight = True
         return WriteRequest(
             self.group,
@@ -169,7 +169,7 @@ class ReadOp:
 
     def given_back(self, request: Request) -> None:
         """Notice that a request has ended without an answer."""
-        assert isinstance(request, ReadRequest)  # noqa: S101 - our own order of calls
+        assert isinstance(request, ReadRequest)
         self._stamps.asked.discard(request.group)
         self._sent.difference_update(request.keys)
 

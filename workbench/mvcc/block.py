@@ -24,7 +24,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
 
 from workbench.errors import InvalidInput
-from workbench.mvcc.encoding import COMMIT_TS_BYTES, encode_value
+from workbench.mvcc.encoding import COMMIT_TS_BYTES, EXPIRING_BYTES, encode_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 BLOCK_FORMAT: Final = 1
 PUT_KIND: Final = 1
 TOMBSTONE_KIND: Final = 2
+EXPIRING_KIND: Final = 3
 KIND_BYTES: Final = 1
 # Of a row beside its key and engine value: commit_ts and two lengths.
 ROW_BYTES: Final = COMMIT_TS_BYTES + 4 + 4
@@ -88,7 +89,12 @@ class VersionBlock:
 
 def block_of(rows: Sequence[tuple[bytes, int, bytes | None]]) -> VersionBlock:
     """Return rows of (key, commit_ts, value or None for a tombstone) as a block."""
-    values = [encode_value(value) for _, _, value in rows]
+    return block_of_stored([(key, at, encode_value(value)) for key, at, value in rows])
+
+
+def block_of_stored(rows: Sequence[tuple[bytes, int, bytes]]) -> VersionBlock:
+    """Return rows of (key, commit_ts, engine value) as a block."""
+    values = [value for _, _, value in rows]
     return VersionBlock(
         count=len(rows),
         commit_ts=struct.pack(f">{len(rows)}Q", *(commit_ts for _, commit_ts, _ in rows)),
@@ -138,7 +144,11 @@ def decode_block(data: bytes) -> VersionBlock:
     for length in lengths:
         # An empty one would have the kind of the value behind it.
         kind = data[at] if length else 0
-        if kind != PUT_KIND and (kind != TOMBSTONE_KIND or length != 1):
+        tombstone = kind == TOMBSTONE_KIND and length == KIND_BYTES
+        expiring = kind == EXPIRING_KIND and length >= EXPIRING_BYTES
+        if expiring and not any(data[at + 1 : at + EXPIRING_BYTES]):
+            raise _malformed("an engine value that expires and does not say when", at)
+        if kind != PUT_KIND and not tombstone and not expiring:
             raise _malformed(f"an engine value of kind {kind} and {length} bytes", at)
         at += length
     return VersionBlock(

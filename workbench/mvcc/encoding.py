@@ -3,6 +3,7 @@
     engine key    prefix │ key, each 00 as 00 FF │ 00 01 │ 2**64 - 1 - commit_ts, u64 BE
     engine value  01 │ value                                             put
                   02                                                     tombstone
+                  03 │ expire_at_ms, u64 BE │ value                      put that expires
 
 - Engine keys sort as (key, newest commit_ts first) for all byte strings. The terminator 00 01
   sorts below every byte that can follow in a longer key: 00 FF for a zero byte, else 01 or more.
@@ -29,6 +30,9 @@ _TERMINATOR: Final = b"\x00\x01"
 _TAIL_BYTES: Final = len(_TERMINATOR) + COMMIT_TS_BYTES
 _PUT: Final = b"\x01"
 _TOMBSTONE: Final = b"\x02"
+_EXPIRING: Final = b"\x03"
+# Of an engine value before what was put: its kind, and when it expires.
+EXPIRING_BYTES: Final = 1 + 8
 
 
 def encode_key(user_key: bytes) -> bytes:
@@ -95,22 +99,44 @@ def after_prefix(prefix: bytes) -> bytes | None:
     return trimmed[:-1] + bytes([trimmed[-1] + 1]) if trimmed else None
 
 
-def encode_value(value: bytes | None) -> bytes:
-    """Return the engine value of a put, or of a tombstone where `value` is None."""
-    return _TOMBSTONE if value is None else _PUT + value
+def encode_value(value: bytes | None, expire_at_ms: int = 0) -> bytes:
+    """Return the engine value of a put, or of a tombstone where `value` is None.
+
+    Args:
+        value: What was put.
+        expire_at_ms: Unix milliseconds, u64; 0 for never, and for a tombstone.
+    """
+    if not expire_at_ms:
+        return _TOMBSTONE if value is None else _PUT + value
+    assert value is not None
+    return b"".join((_EXPIRING, expire_at_ms.to_bytes(8, "big"), value))
 
 
 def decode_value(data: bytes) -> bytes | None:
-    """Return the value that was put, None for a tombstone.
+    """Return the value that was put, also where it has expired, None for a tombstone.
+
+    Raises:
+        Corruption: `mvcc_value_invalid`, with the offset.
+    """
+    return decode_stored(data)[0]
+
+
+def decode_stored(data: bytes) -> tuple[bytes | None, int]:
+    """Return the value that was put, None for a tombstone, and when (Unix ms) it expires; 0: never.
 
     Raises:
         Corruption: `mvcc_value_invalid`, with the offset.
     """
     kind = data[:1]
     if kind == _PUT:
-        return data[1:]
+        return data[1:], 0
     if data == _TOMBSTONE:
-        return None
+        return None, 0
+    if kind == _EXPIRING:
+        expire_at_ms = int.from_bytes(data[1:EXPIRING_BYTES], "big")
+        if len(data) < EXPIRING_BYTES or not expire_at_ms:
+            raise _bad_value(1, "a put that expires does not say when")
+        return data[EXPIRING_BYTES:], expire_at_ms
     if kind == _TOMBSTONE:
         raise _bad_value(1, f"a tombstone is followed by {len(data) - 1} bytes")
     raise _bad_value(0, f"the kind byte {kind.hex()} is unknown" if kind else "it is empty")

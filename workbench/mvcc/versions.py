@@ -1,9 +1,11 @@
-"""Which version a reader sees: the newest at or below its read_ts, unless that is a tombstone.
+"""Which version a reader sees: the newest at or below its read_ts, unless that shows nothing.
 
     engine, ascending      a@9  a@4  a@2  b@7✝  b@3  c@8        ✝ tombstone
     read_ts = 5                 a@4             b@3
     read_ts = 7                 a@4       ✗                     b is hidden
 
+- A tombstone shows nothing, and neither does a put whose expiry is not after read_ts: older
+  versions stay hidden behind it. Expiry is judged by read_ts, never by a clock.
 - A point read is one seek: the first pair at or after the version key of read_ts, among the
   versions of that key.
 - A scan is one pass over the engine, so all its rows are of one moment; it steps over versions
@@ -19,9 +21,10 @@ from typing import TYPE_CHECKING
 
 from workbench.errors import Corruption
 from workbench.model.node import StoredVersion
+from workbench.model.times import hlc_ms
 from workbench.mvcc.encoding import (
     COMMIT_TS_BYTES,
-    decode_value,
+    decode_stored,
     inverted_ts,
     span_range,
     split_version_key,
@@ -30,9 +33,9 @@ from workbench.mvcc.encoding import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from workbench.ports.storage import Engine
+    from workbench.ports.storage import Change, Engine
 
 
 def get(engine: Engine, prefix: bytes, key: bytes, read_ts: int) -> StoredVersion | None:
@@ -44,7 +47,7 @@ def get(engine: Engine, prefix: bytes, key: bytes, read_ts: int) -> StoredVersio
     _, end = versions_range(prefix, key)
     for data, stored in engine.scan(version_key(prefix, key, read_ts), end):
         _, commit_ts = split_version_key(prefix, data)
-        value = _decode(data, stored)
+        value = _decode(data, stored, read_ts)
         return None if value is None else StoredVersion(value, commit_ts)
     return None
 
@@ -85,7 +88,7 @@ def scan(  # noqa: PLR0913  a span of an engine at a time, in a direction: all s
     chosen = _newest_last(pairs, newest) if reverse else _newest_first(pairs, newest)
     for data, stored in chosen:
         key, commit_ts = split_version_key(prefix, data)
-        value = _decode(data, stored)
+        value = _decode(data, stored, read_ts)
         if value is not None:
             yield key, StoredVersion(value, commit_ts)
 
@@ -119,10 +122,34 @@ def _newest_last(
         yield held
 
 
-def _decode(data: bytes, stored: bytes) -> bytes | None:
-    """Decode a value; an error names the engine key under which it lies."""
+def newest(
+    engine: Engine, prefix: bytes, key: bytes, pending: Sequence[Change] = ()
+) -> tuple[int, bytes | None, int] | None:
+    """Return commit_ts (HLC), value and expiry (Unix ms) of the newest version of `key`.
+
+    Args:
+        engine: Where versions are.
+        prefix: Of their engine keys.
+        key: Whose.
+        pending: Changes that the engine will get before anything else.
+
+    Raises:
+        Corruption: `mvcc_key_invalid` or `mvcc_value_invalid`.
+    """
+    low, high = versions_range(prefix, key)
+    found = min((each for each in pending if low <= each[0] < high), default=None)
+    stored = found or next(engine.scan(low, high), None)
+    if stored is None or stored[1] is None:
+        return None
+    _, commit_ts = split_version_key(prefix, stored[0])
+    return commit_ts, *decode_stored(stored[1])
+
+
+def _decode(data: bytes, stored: bytes, read_ts: int) -> bytes | None:
+    """Return what a reader sees of a version; an error names its engine key."""
     try:
-        return decode_value(stored)
+        value, expire_at_ms = decode_stored(stored)
+        return None if expire_at_ms and expire_at_ms <= hlc_ms(read_ts) else value
     except Corruption as error:
         raise Corruption(
             f"{error.message}, under engine key {data.hex()}", code=error.code, hint=error.hint

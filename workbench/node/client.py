@@ -24,6 +24,8 @@ from workbench.model.node import (
     ClosedWindow,
     GotMany,
     GroupStatus,
+    HotKeyCount,
+    KeySample,
     LoadRow,
     Member,
     NodeStatus,
@@ -542,5 +544,13 @@ def _window(message: v1.LoadWindows) -> ClosedWindow:
                 coverage=row.coverage,
             )
             for row in message.rows
+        ),
+        hot_keys=tuple(
+            HotKeyCount(each.route_id, each.key, each.count, each.error)
+            for each in message.hot_keys
+        ),
+        key_samples=tuple(
+            KeySample(each.route_id, each.key, each.write, each.weight)
+            for each in message.key_samples
         ),
     )

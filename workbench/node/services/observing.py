@@ -159,4 +159,12 @@ def _message(window: ClosedWindow, oldest_us: int) -> v1.LoadWindows:
             )
             for row in window.rows
         ],
+        hot_keys=[
+            v1.HotKey(route_id=each.route_id, key=each.key, count=each.count, error=each.error)
+            for each in window.hot_keys
+        ],
+        key_samples=[
+            v1.KeySample(route_id=each.route_id, key=each.key, write=each.write, weight=each.weight)
+            for each in window.key_samples
+        ],
     )
