@@ -50,8 +50,8 @@ FIRST_PHASE = """() => {
   }).observe(jobs, { childList: true, subtree: true });
 }"""
 FIRST_PHASE_MS = 100
-# What only just appeared under the pointer takes no click yet: see panel.js.
-TOO_SOON_MS = 450
+# What appeared by a press takes no second one yet: see panel.js.
+TOO_SOON_MS = 600
 # This machine may be doing other things; what is to be reached is measured by the benchmark.
 SLACK = 20
 
@@ -179,7 +179,6 @@ def test_a_stale_plan_says_so_while_it_is_looked_at_and_is_planned_anew(panels: 
     opened.value("[stage.cluster.foreign_split(b'user/120'), desk.collect()][1]")
     panels.plan.get_by_text("This plan is stale.").wait_for()
     assert panels.button("approve-all").get_attribute("aria-disabled") == "true"
-    panels.page.wait_for_timeout(TOO_SOON_MS)
     panels.button("plan-again", "stale").click()
     panels.page.wait_for_function("() => !document.body.innerText.includes('This plan is stale')")
     assert opened.value("desk.current.catalog_version") == 2

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from workbench.errors import (
     Conflict,
-    Corruption,
     InvalidArgument,
     InvalidInput,
     NotFound,
@@ -29,7 +28,6 @@ from workbench.errors import (
     Unavailable,
     WorkbenchError,
 )
-from workbench.model.keys import Span
 from workbench.planner.execution import (
     Call,
     Done,
@@ -45,17 +43,17 @@ from workbench.session.approval import approved_actions, user
 from workbench.session.lease import acquire, this_machine
 from workbench.session.progress import Progress, silent
 from workbench.session.receipts import Receipt, ReceiptBook, ReceiptStatus
+from workbench.session.tries import Tried, check_children, text_for_keeping, tried_by
 from workbench.session.wiring import open_routes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import datetime
     from typing import Protocol
 
     from workbench.catalog.catalog import Catalog
     from workbench.model.plan import Action, Plan
     from workbench.model.routes import RouteSnapshot
-    from workbench.ports.connector import PreparedCall, SplitReceipt
+    from workbench.ports.connector import PreparedCall
     from workbench.session.lease import Lease, Machine
 
     class Target(RouteSource, Executor, Protocol):
@@ -64,9 +62,27 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 VERSION_MISMATCH: Final = "catalog_version_mismatch"
-ERROR_CHARS_MAX: Final = 1_000
 RESUMES: Final = "`workbench apply` again goes on where this stopped"
 LOOKS: Final = "`workbench apply` again looks at the routes before it repeats anything"
+
+
+class Step(StrEnum):
+    """Where a running application is, as `Application.run` tells whoever watches.
+
+    lease    it may execute on this cluster now
+    call     an action's call is about to be made
+    receipt  it was answered, its receipt is about to be kept
+    done     the receipt is kept
+    """
+
+    LEASE = "lease"
+    CALL = "call"
+    RECEIPT = "receipt"
+    DONE = "done"
+
+
+def unwatched(step: Step, action_id: str | None) -> None:
+    """Tell nobody."""
 
 
 class ActionStatus(StrEnum):
@@ -201,10 +217,19 @@ class Application:
         self._stopped: dict[str, tuple[ActionStatus, str]] = {}
         self._version: int | None = None
         self._warnings: dict[str, None] = {}
+        self._watch: Callable[[Step, str | None], None] = unwatched
         self.started = False
 
-    def run(self, progress: Progress = silent) -> None:
+    def run(
+        self,
+        progress: Progress = silent,
+        watch: Callable[[Step, str | None], None] = unwatched,
+    ) -> None:
         """Execute what is approved and not applied.
+
+        Args:
+            progress: Is told how many actions are done, before each step.
+            watch: Is told each step as it begins, with the action's id; returns at once.
 
         Raises:
             InvalidInput: `plan_not_approved`; `action_not_executable`; `split_unsupported`;
@@ -216,6 +241,7 @@ class Application:
             Unavailable: nothing was done by the last call; applying again resumes.
             OutcomeUnknown: likewise, but the last call may have been made.
         """
+        self._watch = watch
         approved = self._approved
         if not self._plan.actions or (approved and self._book.applied.issuperset(approved)):
             return
@@ -238,6 +264,7 @@ class Application:
                 cluster_id=snapshot.cluster_id or self._properties.get("cluster_id"),
             )
             self.started = True
+            self._watch(Step.LEASE, None)
             try:
                 self._book = ReceiptBook(self._catalog, self._plan)
                 self._work(target, lease, progress)
@@ -323,7 +350,8 @@ class Application:
         key = str(request_id(self._plan, action.action_id))
         prepared = target.prepare(step.split, key)
         self._warnings |= dict.fromkeys(prepared.warnings)
-        tried = _tried(step, self._machine.clock.now())
+        tried = tried_by(step, self._machine.clock.now())
+        self._watch(Step.CALL, action.action_id)
         try:
             made = self._asked(lambda: target.apply(prepared), action.action_id)
         except (Unavailable, OutcomeUnknown):
@@ -331,14 +359,14 @@ class Application:
         except WorkbenchError as error:
             if error.code == VERSION_MISMATCH:
                 # Kept before the routes are looked at: whatever they show, this call was made.
-                said = f"{_refusal(step)}: {_text(error)}"
+                said = f"{_refusal(step)}: {text_for_keeping(error)}"
                 self._keep(self._receipt(tried, ReceiptStatus.STALE, said))
                 return False
             self._stopped[action.action_id] = (ActionStatus.FAILED, error.message)
-            self._keep(self._receipt(tried, ReceiptStatus.FAILED, _text(error)))
+            self._keep(self._receipt(tried, ReceiptStatus.FAILED, text_for_keeping(error)))
             error.message = f"{action.action_id} was refused: {error.message}"
             raise
-        _check_children(action, made)
+        check_children(action, made)
         self._version = made.catalog_version
         self._made.add(action.action_id)
         ids = (made.left.route_id, made.right.route_id)
@@ -348,7 +376,7 @@ class Application:
     def _record(self, step: Record) -> None:
         """Keep the receipt of a call that an earlier run made and did not live to record."""
         left, right = step.left, step.right
-        tried = _Tried(
+        tried = Tried(
             step.action,
             left.parent_route_id,
             left.group,
@@ -399,7 +427,7 @@ class Application:
             raise
 
     def _success(
-        self, tried: _Tried, version: int, children: tuple[int, int], *, repeated: bool
+        self, tried: Tried, version: int, children: tuple[int, int], *, repeated: bool
     ) -> Receipt:
         return replace(
             self._receipt(tried, ReceiptStatus.APPLIED, None),
@@ -409,7 +437,7 @@ class Application:
             right_route_id=children[1],
         )
 
-    def _receipt(self, tried: _Tried, status: ReceiptStatus, error: str | None) -> Receipt:
+    def _receipt(self, tried: Tried, status: ReceiptStatus, error: str | None) -> Receipt:
         action = tried.action
         return Receipt(
             cluster=self._plan.cluster,
@@ -436,11 +464,13 @@ class Application:
         )
 
     def _keep(self, receipt: Receipt) -> None:
+        self._watch(Step.RECEIPT, receipt.action_id)
         try:
             self._book.append(receipt)
         except WorkbenchError as error:
             error.message = f"the receipt of {receipt.action_id} was not kept: {error.message}"
             raise
+        self._watch(Step.DONE, receipt.action_id)
 
     def _open(self, *, allow_write: bool) -> Target:
         """Open the system that the plan is to be applied to."""
@@ -548,32 +578,8 @@ class Application:
                 return ActionOutcome(action, is_approved, ActionStatus.STALE, step.reason)
 
 
-@dataclass(frozen=True, slots=True)
-class _Tried:
-    """A call: what it was for, the route as it was, and when it began."""
-
-    action: Action
-    route_id: int
-    group: int
-    expected_version: int
-    started_at: datetime
-
-
-def _tried(step: Call, started_at: datetime) -> _Tried:
-    split = step.split
-    return _Tried(
-        step.action, split.route.route_id, split.route.group, split.expected_version, started_at
-    )
-
-
 def _refusal(step: Call) -> str:
     return f"the system refused version {step.split.expected_version}"
-
-
-def _text(error: WorkbenchError) -> str:
-    """Return an error for keeping: what a system sent may hold anything, and any amount of it."""
-    line = " ".join(str(error).split())[:ERROR_CHARS_MAX]
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)
 
 
 def _properties(catalog: Catalog, cluster: str) -> Mapping[str, str]:
@@ -582,18 +588,3 @@ def _properties(catalog: Catalog, cluster: str) -> Mapping[str, str]:
         return catalog.get(f"{cluster}/load_window").properties
     except NotFound:
         return {}
-
-
-def _check_children(action: Action, made: SplitReceipt) -> None:
-    """Raise where the system answers that it split something else."""
-    asked = (
-        Span(action.span.start, action.split_key),
-        Span(action.split_key, action.span.end),
-    )
-    if (made.left.span, made.right.span) != asked:
-        raise Corruption(
-            f"{action.action_id} was answered with the children {made.left.span} and "
-            f"{made.right.span}, not {asked[0]} and {asked[1]}",
-            code="answer_unexpected",
-            hint="look at the routes: `workbench collect` reads them",
-        )

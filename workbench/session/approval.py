@@ -26,7 +26,7 @@ from workbench.session.system import SystemClock
 from workbench.session.verify import stale
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from workbench.catalog.catalog import Catalog
@@ -60,6 +60,38 @@ class Approval:
     changed: tuple[str, ...]
     by: str
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The newest decision on one action.
+
+    Attributes:
+        action_id: Of the action.
+        approved: Whether it stands approved; False where it was rejected or withdrawn.
+        withdrawn: An approval came before, and this took it back.
+        by: `user:NAME` or `policy:NAME`.
+        at: When, UTC.
+    """
+
+    action_id: str
+    approved: bool
+    withdrawn: bool
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """All that was decided of a plan under its hash.
+
+    Attributes:
+        newest: By action id.
+        rows: Rows of the dataset as they were read, for `approve(expected_rows=…)`.
+    """
+
+    newest: Mapping[str, Decision]
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +146,14 @@ def approve_by_policy(
     return PolicyDecision(tuple(known), (), approve(catalog, plan, [], approver=approver))
 
 
-def approve(
+def approve(  # noqa: PLR0913 - the decision's own parts, named
     catalog: Catalog,
     plan: Plan,
     actions: Sequence[str],
     *,
     approver: Approver,
     withdraw: bool = False,
+    expected_rows: int | None = None,
 ) -> Approval:
     """Record a decision on `actions`, or on all where none is named.
 
@@ -130,12 +163,14 @@ def approve(
         actions: Ids; empty means all.
         approver: Who decides.
         withdraw: Take an approval back instead of giving it.
+        expected_rows: Decide only if nobody has since `decisions` told so many rows.
 
     Raises:
         InvalidArgument: an action is not in the plan, or the approved actions would miss one
             that makes a route on which they act.
         NotFound: the plan proposes nothing, or is for a cluster that the catalog lacks.
-        Conflict: the load or the routes in the catalog are not those of the plan.
+        Conflict: the load or the routes in the catalog are not those of the plan;
+            `dataset_changed`: somebody decided since.
     """
     known = _checked_actions(catalog, plan)
     unknown = [each for each in actions if each not in known]
@@ -164,7 +199,9 @@ def approve(
         if action_id in chosen
     ]
     table = pa.Table.from_pylist(rows, schema=APPROVAL)
-    decision = Write(APPROVAL_PREFIX + plan.plan_id, table, mode="append")
+    decision = Write(
+        APPROVAL_PREFIX + plan.plan_id, table, mode="append", expected_rows=expected_rows
+    )
     catalog.commit([plan_write(plan), decision])
     return Approval(
         plan_id=plan.plan_id,
@@ -176,18 +213,30 @@ def approve(
     )
 
 
-def approved_actions(catalog: Catalog, plan: Plan) -> tuple[str, ...]:
-    """Return the ids of the actions that stand approved under the plan's hash, in its order."""
+def decisions(catalog: Catalog, plan: Plan) -> Decisions:
+    """Return the newest decision on each action under the plan's hash: who, what and when."""
     name = APPROVAL_PREFIX + plan.plan_id
     if not any(manifest.name == name for manifest in catalog.list(name)):
-        return ()
-    newest: dict[str, str] = {}
-    for row in catalog.read(name).to_pylist():
-        if row["content_hash"] == plan.content_hash:
-            newest[row["action_id"]] = row["decision"]
-    return tuple(
-        action.action_id for action in plan.actions if newest.get(action.action_id) == APPROVED
-    )
+        return Decisions({}, 0)
+    newest: dict[str, Decision] = {}
+    rows = catalog.read(name).to_pylist()
+    for row in rows:
+        if row["content_hash"] != plan.content_hash:
+            continue
+        before = newest.get(row["action_id"])
+        approved = row["decision"] == APPROVED
+        taken_back = not approved and before is not None and (before.approved or before.withdrawn)
+        newest[row["action_id"]] = Decision(
+            row["action_id"], approved, taken_back, row["by"], row["at"]
+        )
+    return Decisions(newest, len(rows))
+
+
+def approved_actions(catalog: Catalog, plan: Plan) -> tuple[str, ...]:
+    """Return the ids of the actions that stand approved under the plan's hash, in its order."""
+    newest = decisions(catalog, plan).newest
+    ids = (action.action_id for action in plan.actions)
+    return tuple(each for each in ids if each in newest and newest[each].approved)
 
 
 def move_warning(plan: Plan, actions: Sequence[str]) -> str | None:

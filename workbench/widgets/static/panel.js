@@ -17,7 +17,7 @@ const NAMES = new Set(
 );
 const TYPES = new Set(["button", "text", "search", "checkbox", "col", "row"]);
 // Whoever presses twice must not press what only now appeared under the pointer.
-const TOO_SOON_MS = 350;
+const TOO_SOON_MS = 500;
 const TYPING_MS = 120;
 
 function allowed(name, value) {
@@ -95,6 +95,7 @@ function render({ model, el }) {
   el.append(root);
   const sent = new Set();
   let typing = 0;
+  let pressed = -TOO_SOON_MS;
 
   const mark = (element) => `${element.dataset.act}\n${element.dataset.arg ?? ""}`;
   const find = (name) => [...body.querySelectorAll("[data-act]")].find((e) => mark(e) === name);
@@ -135,8 +136,10 @@ function render({ model, el }) {
     const button = event.target.closest("button[data-act]");
     if (!button || button.disabled || button.getAttribute("aria-disabled") === "true") return;
     const name = mark(button);
-    const pointed = event.detail > 0;
-    if (sent.has(name) || (pointed && performance.now() - button.born < TOO_SOON_MS)) return;
+    const now = performance.now();
+    const second = event.detail > 0 && now - pressed < TOO_SOON_MS && button.born > pressed;
+    if (sent.has(name) || second) return;
+    pressed = now;
     sent.add(name);
     send(button);
   });

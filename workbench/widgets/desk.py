@@ -1,0 +1,594 @@
+"""The desk: look, plan, approve, apply, watch and verify, composed over the session's functions.
+
+    catalog ──▶ view, load ──▶ board (routes)     brush ──▶ proposal
+       ▲                            │                          │
+       └── decisions, receipts ◀── approve, reject ◀───────────┤
+       └── receipts, lease ◀────── run in the background ◀── apply
+
+Rules:
+
+- What is shown comes from the catalog and the receipts: a new desk on the same catalog shows the
+  same, after a reload, in a new kernel, at another person's.
+- A decision is recorded only if nobody decided since it was shown; who comes second is told who
+  was first. The same thing asked for twice is done once.
+- Reading and deciding happen in the caller's thread, under one lock; applying in a thread of its
+  own, with a catalog of its own. No event loop is needed, and a running one is not disturbed.
+- Decisions and applying raise nothing at whoever presses a button: `Told` says what came of it.
+
+Not here: what it looks like (the widgets), and what is decided by rule (planner, session).
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final
+
+from workbench.errors import NotFound, WorkbenchError
+from workbench.model.plan import Plan
+from workbench.report import words
+from workbench.report.route_rows import EVERYTHING, Brush, RouteBoard, route_loads
+from workbench.session.applying import Application
+from workbench.session.approval import user
+from workbench.session.cluster import ClusterView, open_cluster
+from workbench.session.collect_live import LiveOptions, collect_live
+from workbench.session.lease import Machine, this_machine
+from workbench.session.look import HotAnswer, hot
+from workbench.session.planning import is_live, plan, settled_since
+from workbench.session.plans import record_plan, resolve_plan
+from workbench.session.receipts import applied_of
+from workbench.session.system import SystemClock
+from workbench.session.verify import VerifyAnswer, verify_plan
+from workbench.session.wiring import user_name
+from workbench.widgets import standing
+from workbench.widgets.deciding import Request, record
+from workbench.widgets.options import DeskOptions
+from workbench.widgets.proposing import Proposer, within
+from workbench.widgets.records import Records
+from workbench.widgets.running import Run
+from workbench.widgets.standing import Known
+from workbench.widgets.telling import Bulletin, Told
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from workbench.catalog.catalog import Catalog
+    from workbench.report.job_rows import JobFacts
+    from workbench.report.plan_review import ActionStanding
+    from workbench.session.approval import Decision
+    from workbench.session.receipts import Receipt
+
+__all__ = ["Desk", "DeskOptions", "Told"]
+
+TRACE: Final = "trace:"
+FOLLOW_S: Final = 1.0
+
+
+class Desk:
+    """One cluster of a catalog, one plan, and what is being done with it."""
+
+    def __init__(  # noqa: PLR0913 - what a desk is about, named
+        self,
+        catalog: Catalog,
+        target: str | None = None,
+        who: str | None = None,
+        *,
+        cluster: str | None = None,
+        plan: Plan | str | None = None,
+        options: DeskOptions | None = None,
+        machine: Machine | None = None,
+    ) -> None:
+        """Open the desk.
+
+        Args:
+            catalog: Of the cluster; used under the desk's lock from now on.
+            target: URL of the system; None takes the one that the cluster was collected from.
+            who: Who approves and applies; None is the user of this machine.
+            cluster: None takes the only one.
+            plan: To begin with; None takes the newest of the cluster.
+            options: How to look and plan.
+            machine: Where we run; tests bring their own.
+
+        Raises:
+            InvalidArgument: the name cannot be recorded, or there are several clusters.
+        """
+        self.who = user_name() if who is None else who
+        self._approver = user(self.who)
+        self._target = target
+        self._cluster = cluster
+        self._machine = machine or this_machine()
+        self._options = DeskOptions() if options is None else options
+        self._lock = threading.RLock()
+        self._bulletin = Bulletin()
+        self._records = Records(catalog, self._machine, self.who)
+        self._brush = EVERYTHING
+        self._epoch = 0
+        self._view: ClusterView | None = None
+        self._absent = ""
+        self._answer: HotAnswer | None = None
+        self._board: RouteBoard | None = None
+        self._proposer: Proposer | None = None
+        self._plan: Plan | None = None
+        self._suggestion: Plan | None = None
+        self._verified: VerifyAnswer | None = None
+        # What whoever looks at the desk has seen: a decision is about that.
+        self._shown: tuple[str, Mapping[str, Decision]] | None = None
+        self._run: Run | None = None
+        self._recording: frozenset[str] = frozenset()
+        self._open()
+        if plan is None:
+            self._plan = self._records.newest_plan(self.cluster)
+        else:
+            self._plan = plan if isinstance(plan, Plan) else resolve_plan(catalog, plan)
+
+    # What there is to see
+
+    @property
+    def view(self) -> ClusterView | None:
+        """The cluster; None where the catalog holds no load."""
+        return self._view
+
+    @property
+    def cluster(self) -> str:
+        """Name of the cluster; empty where there is none."""
+        return "" if self._view is None else self._view.name
+
+    @property
+    def absent(self) -> str:
+        """Why there is nothing to see; empty where there is."""
+        return self._absent
+
+    @property
+    def brush(self) -> Brush:
+        """The part of the picture that is looked at."""
+        return self._brush
+
+    @property
+    def current(self) -> Plan | None:
+        """The plan under review."""
+        return self._plan
+
+    @property
+    def suggestion(self) -> Plan | None:
+        """The proposal for the brush, where another plan is under review; else None."""
+        return self._suggestion
+
+    @property
+    def verified(self) -> VerifyAnswer | None:
+        """What the newest verification of the plan found; None where there was none."""
+        return self._verified
+
+    @property
+    def options(self) -> DeskOptions:
+        """How the desk looks and plans."""
+        return self._options
+
+    @property
+    def target(self) -> str | None:
+        """URL of the system that a plan is applied to; None where there is none, as of a trace."""
+        if self._target is not None:
+            return self._target
+        source = "" if self._view is None else self._view.properties.get("source", "")
+        return None if not source or source.startswith(TRACE) else source
+
+    @property
+    def told(self) -> Told:
+        """What was said last."""
+        return self._bulletin.told
+
+    @property
+    def speaker(self) -> object | None:
+        """Who asked last, and so says what came of it; None is nobody in particular."""
+        return self._bulletin.speaker
+
+    @speaker.setter
+    def speaker(self, asking: object | None) -> None:
+        self._bulletin.speaker = asking
+
+    @property
+    def busy(self) -> tuple[str, ...]:
+        """What is being done in the background besides applying."""
+        return self._bulletin.busy
+
+    @property
+    def running(self) -> bool:
+        """Whether a run of this desk goes on."""
+        return self._run is not None and self._run.running
+
+    @property
+    def answer(self) -> HotAnswer | None:
+        """The verdicts; computed when first asked for."""
+        with self._lock:
+            if self._answer is None and self._view is not None:
+                self._answer = self._judged(self._view)
+            return self._answer
+
+    @property
+    def board(self) -> RouteBoard | None:
+        """The routes with their loads, and verdicts once judged; read when first asked for."""
+        with self._lock:
+            if self._board is None and self._view is not None:
+                self._board = self._read_board(self._view)
+            return self._board
+
+    @property
+    def ready_board(self) -> RouteBoard | None:
+        """The board as far as it was read; None before."""
+        return self._board
+
+    @property
+    def proposer(self) -> Proposer | None:
+        """What plans for a brush, its load in memory; made when first asked for."""
+        with self._lock:
+            if self._proposer is None and self._view is not None:
+                self._proposer = Proposer(self._view, self._options)
+            return self._proposer
+
+    @property
+    def stale(self) -> str:
+        """Why the plan cannot be applied any more; empty where it can, or where it is."""
+        with self._lock:
+            if self._plan is None or self._view is None:
+                return ""
+            run = self._mine(self._plan)
+            if run is not None and run.error is not None and run.error.code == "plan_stale_version":
+                return run.error.message
+            known = self.known()
+            done = sum(known.applied(action.action_id) for action in self._plan.actions)
+            seen, made = self._view.snapshot.catalog_version, self._plan.catalog_version
+            if made <= seen <= made + done:
+                return ""
+            return f"the routes are at version {seen}, this plan was made at version {made}"
+
+    def known(self) -> Known:
+        """Return decisions, receipts and the run of the plan, read anew where they changed."""
+        with self._lock:
+            found, view = self._plan, self._view
+            if found is None:
+                return Known({}, {})
+            cluster_id = None if view is None else view.properties.get("cluster_id")
+            return self._records.known(found, self._mine(found), self._recording, cluster_id)
+
+    def standings(self) -> dict[str, ActionStanding]:
+        """Return where each action of the plan stands, by its id; what is shown is known."""
+        with self._lock:
+            if self._plan is None:
+                return {}
+            known = self.known()
+            self._shown = (self._plan.content_hash, known.decisions)
+            return standing.standings(self._plan, known)
+
+    def jobs(self) -> list[JobFacts]:
+        """Return the plan's jobs, in the plan's order."""
+        with self._lock:
+            return [] if self._plan is None else standing.jobs(self._plan, self.known())
+
+    def earlier_jobs(self) -> list[Receipt]:
+        """Return the jobs of the cluster's other plans, newest first."""
+        with self._lock:
+            return self._records.earlier_jobs(self.cluster, self._plan)
+
+    # What can be done
+
+    def judge(self) -> None:
+        """Read the routes' load and judge them; takes as long as `workbench hot` does.
+
+        Reads with a view of its own, so that nobody waits for it.
+        """
+        while not self._bulletin.closed.is_set():
+            with self._lock:
+                epoch, seen = self._epoch, self._view
+                another = self._records.another()
+            if seen is None:
+                return
+            view = open_cluster(another, seen.name)
+            board = self._read_board(view)
+            if not self._adopt(epoch, board, None):
+                continue
+            self._tell("look")
+            answer = self._judged(view)
+            judged = {each.route.route_id: each for each in answer.verdicts}
+            board = RouteBoard(board.routes, board.loads, judged, board.objective)
+            if self._adopt(epoch, board, answer):
+                self._tell("look")
+                return
+
+    def look(self, brush: Brush | None = None) -> None:
+        """Look at a part of the picture, or at all of it."""
+        self._brush = EVERYTHING if brush is None else brush
+        self._tell("look")
+
+    def propose(self) -> Plan | None:
+        """Plan for the brushed part; it is kept once something of it is approved.
+
+        It comes under review at once, unless something of the plan there is decided already: then
+        it is the `suggestion`, until `take_suggestion`.
+
+        Raises:
+            WorkbenchError: as `session.planning.plan`.
+        """
+        proposer = self.proposer
+        if proposer is None:
+            return None
+        made = proposer.propose(self._brush)
+        with self._lock:
+            known = self.known()
+            if known.decisions or known.receipts:
+                same = self._plan is not None and self._plan.content_hash == made.content_hash
+                self._suggestion = None if same else made
+            else:
+                self._take(made)
+        self._tell("plan")
+        return made
+
+    def take_suggestion(self) -> Told:
+        """Review the proposal for the brush instead of the plan there is."""
+        if self._suggestion is None:
+            return self._say("nothing is proposed for the brush", ok=False)
+        self.open_plan(self._suggestion)
+        return self._say("the proposal for the brush is under review")
+
+    def plan_again(self) -> Plan | None:
+        """Collect from the running cluster where there is one, and plan with a back-test.
+
+        Raises:
+            WorkbenchError: as `collect_live` and `session.planning.plan`.
+        """
+        self._collect_where_live()
+        self.refresh()
+        with self._lock:
+            catalog, seen, brush = self._records.another(), self._view, self._brush
+        if seen is None:
+            return None
+        options, view = self._options, open_cluster(catalog, seen.name)
+        since, until = view.window(options.since, options.until)
+        since, until = max(since, brush.since or since), min(until, brush.until or until)
+        made = plan(
+            view,
+            since=settled_since(view, since, until, options.objective),
+            until=until,
+            objective=options.objective,
+            limits=within(options.limits, brush.span),
+            rule=options.rule,
+            backtest=True,
+            policy=options.policy,
+        )
+        record_plan(catalog, made)
+        self.open_plan(made)
+        return made
+
+    def collect(self) -> None:
+        """Collect from the running cluster, and read everything anew.
+
+        Raises:
+            NotFound: `target_absent`: there is no system to collect from.
+            WorkbenchError: as `collect_live`.
+        """
+        if self.target is None:
+            raise NotFound(
+                f"cluster {self.cluster!r} was collected from no running system",
+                code="target_absent",
+                hint="open the desk with a target, as node://HOST:PORT",
+            )
+        store = self._records.catalog.store
+        collect_live(self.target, store.url, LiveOptions(cluster=self.cluster or None))
+        self.refresh()
+
+    def open_plan(self, reference: Plan | str) -> Plan:
+        """Review another plan: a document, its id, or a file."""
+        with self._lock:
+            found = reference
+            if not isinstance(found, Plan):
+                self._records.catalog.refresh()
+                found = resolve_plan(self._records.catalog, found)
+            self._take(found)
+        self._tell("plan", "jobs")
+        return found
+
+    def approve(self, *action_ids: str) -> Told:
+        """Approve actions; all that nobody rejected where none is named."""
+        return self._decide(action_ids, withdraw=False)
+
+    def reject(self, *action_ids: str) -> Told:
+        """Reject actions, or take their approval back; all that can be where none is named."""
+        return self._decide(action_ids, withdraw=True)
+
+    def apply(self) -> Told:
+        """Execute what is approved, in the background; once, however often it is asked for."""
+        with self._lock:
+            told = self._start()
+        # Never under the lock: who listens draws, and drawing asks the desk.
+        return self._bulletin.say(told, "jobs", "plan")
+
+    def abandon(self) -> Told:
+        """Withdraw all that is not applied; a run stops before its next call."""
+        with self._lock:
+            todo = [] if self._plan is None else self.known().todo(self._plan)
+        if not todo:
+            return self._say("nothing is left to abandon", ok=False)
+        return self._decide(todo, withdraw=True)
+
+    def verify(self) -> VerifyAnswer | None:
+        """Check the plan's forecast on the load that came after; collect first where one can.
+
+        Raises:
+            WorkbenchError: as `verify_plan`.
+        """
+        self._collect_where_live()
+        with self._lock:
+            found, seen, another = self._plan, self._view, self._records.another()
+        if found is None or seen is None:
+            return None
+        view = open_cluster(another, found.cluster)
+        answer = verify_plan(view, found, applied=applied_of(another, found))
+        self._verified = answer
+        self._tell("plan")
+        return answer
+
+    def refresh(self) -> None:
+        """Read everything anew."""
+        with self._lock:
+            self._records.catalog.refresh()
+            self._open()
+            if self._plan is None:
+                self._plan = self._records.newest_plan(self.cluster)
+        self._tell("look", "plan", "jobs")
+
+    def attempt(self, action: Callable[[], object], done: str = "") -> Told:
+        """Do it, and say what came of it instead of raising."""
+        return self._bulletin.attempt(action, done)
+
+    def later(self, name: str, action: Callable[[], object], done: str = "") -> bool:
+        """Do it in the background; False where the same is being done already."""
+        return self._bulletin.later(name, action, done)
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for all that goes on in the background; tell whether it has ended."""
+        ended = self._bulletin.wait(timeout_s)
+        run = self._run
+        return (run is None or run.wait(timeout_s)) and ended
+
+    def watch(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """Have `listener` told `look`, `plan`, `jobs` or `told` when that changed.
+
+        It may be called from any thread. Returns what ends it.
+        """
+        return self._bulletin.watch(listener)
+
+    def follow(self, every_s: float = FOLLOW_S) -> bool:
+        """Look every so often while somebody else applies the plan, in the background."""
+        other = self.known().elsewhere
+        if other is None or not other.live:
+            return False
+        return self.later("following", lambda: self._follow(every_s))
+
+    def close(self) -> None:
+        """Tell nobody any more; a run goes on to its end."""
+        self._bulletin.close()
+
+    # How
+
+    def _open(self) -> None:
+        self._epoch += 1
+        self._view, self._absent = None, ""
+        self._answer, self._board, self._proposer = None, None, None
+        try:
+            self._view = open_cluster(self._records.catalog, self._cluster)
+        except NotFound as error:
+            self._absent = words.clean(str(error))
+
+    def _judged(self, view: ClusterView) -> HotAnswer:
+        since, until = view.window(self._options.since, self._options.until)
+        objective, rule = self._options.objective, self._options.rule
+        return hot(view, since=since, until=until, objective=objective, rule=rule)
+
+    def _read_board(self, view: ClusterView) -> RouteBoard:
+        objective, routes = self._options.objective, view.snapshot.routes
+        since, until = view.window(self._options.since, self._options.until)
+        table = view.load.route_windows(since, until, routes)
+        window_ms = view.extent.window_ms
+        loads = route_loads(table, routes, objective, since=since, until=until, window_ms=window_ms)
+        return RouteBoard(routes, loads, objective=objective.name)
+
+    def _adopt(self, epoch: int, board: RouteBoard, answer: HotAnswer | None) -> bool:
+        """Take what was read, unless the cluster was read anew meanwhile."""
+        with self._lock:
+            if epoch != self._epoch:
+                return False
+            self._board, self._answer = board, answer or self._answer
+            return True
+
+    def _collect_where_live(self) -> None:
+        """Look at the system, so that what came, and what others changed, is seen."""
+        if self._view is not None and is_live(self._view) and self.target is not None:
+            self.collect()
+
+    def _take(self, found: Plan) -> None:
+        if self._plan is None or self._plan.content_hash != found.content_hash:
+            self._verified = None
+        self._plan, self._suggestion, self._shown = found, None, None
+
+    def _mine(self, found: Plan) -> Run | None:
+        """Return the run of this plan in this process; None where there was none."""
+        run = self._run
+        return run if run is not None and run.plan_hash == found.content_hash else None
+
+    def _decide(self, action_ids: Sequence[str], *, withdraw: bool) -> Told:
+        """Record a decision, if nobody decided otherwise since it was shown."""
+        found = self._plan
+        if found is None:
+            return self._say("there is no plan to decide on", ok=False)
+        if not withdraw:
+            # What is asked for is seen at once; that it is kept takes a look at the load.
+            self._recording = frozenset(action_ids or (a.action_id for a in found.actions))
+            self._tell("jobs")
+        try:
+            with self._lock:
+                told = self._decided(found, action_ids, withdraw=withdraw)
+        except WorkbenchError as error:
+            told = Told(ok=False, text=words.clean(str(error)))
+        finally:
+            self._recording = frozenset()
+        return self._bulletin.say(told, "plan", "jobs")
+
+    def _decided(self, found: Plan, asked: Sequence[str], *, withdraw: bool) -> Told:
+        known = self.known()
+        seen = known.decisions
+        if self._shown is not None and self._shown[0] == found.content_hash:
+            seen = self._shown[1]
+        applied = frozenset(a.action_id for a in found.actions if known.applied(a.action_id))
+        request = Request(found, tuple(asked), withdraw, self._approver)
+        ok, text = record(self._records.catalog, request, seen, applied)
+        # What was told of others is seen now: who asks again means it.
+        self._shown = (found.content_hash, self.known().decisions)
+        return Told(ok, text)
+
+    def _start(self) -> Told:
+        """Begin a run, if there is something to do and nobody does it."""
+        found, run = self._plan, self._run
+        if found is None:
+            return Told(ok=False, text="there is no plan to apply")
+        if run is not None and run.running:
+            return Told(ok=False, text="it is being applied already")
+        known = self.known()
+        if (other := known.elsewhere) is not None and other.live:
+            text = f"{other.by} applies this plan from {other.place}; it is shown here"
+            return Told(ok=False, text=text)
+        todo = known.todo(found)
+        if not todo:
+            done = "all that is approved is applied" if known.receipts else "nothing is approved"
+            return Told(ok=False, text=done)
+        another = self._records.another()
+        self._run = Run(
+            lambda: Application(another, found, self._target, by=self.who, machine=self._machine),
+            plan_hash=found.content_hash,
+            by=self.who,
+            now=SystemClock().now,
+            publish=self._published,
+        )
+        self._run.start()
+        return Told(ok=True, text=f"applying {words.plural(len(todo), 'action')}")
+
+    def _published(self) -> None:
+        """Tell how the run fares; called by its publisher."""
+        run = self._run
+        if run is None or run.running:
+            self._tell("jobs", "plan")
+            return
+        self.speaker = None
+        if run.error is not None:
+            self._bulletin.say(Told(ok=False, text=words.clean(str(run.error))), "jobs", "plan")
+        else:
+            self._say("applied: all that is approved is done", "jobs", "plan")
+
+    def _follow(self, every_s: float) -> None:
+        while not self._bulletin.closed.wait(every_s):
+            other = self.known().elsewhere
+            self._tell("jobs", "plan")
+            if other is None or not other.live:
+                return
+
+    def _say(self, text: str, *topics: str, ok: bool = True) -> Told:
+        return self._bulletin.say(Told(ok, text), *topics)
+
+    def _tell(self, *topics: str) -> None:
+        self._bulletin.tell(*topics)

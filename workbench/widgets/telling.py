@@ -1,0 +1,126 @@
+"""Telling: who listens to a desk, what it said last, and what it does in the background.
+
+A listener is called from whatever thread something changed in. One that fails is logged and
+harms neither what goes on nor the other listeners.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from workbench.errors import WorkbenchError
+from workbench.report import words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Listener = Callable[[str], None]
+
+_log: Final = logging.getLogger("workbench.widgets")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What came of what was asked for: whether it was done, and what to tell."""
+
+    ok: bool
+    text: str
+
+
+class Bulletin:
+    """What a desk tells, and to whom.
+
+    Attributes:
+        told: What was said last.
+        speaker: Who asked for what goes on, and says what came of it; None is nobody in
+            particular.
+        closed: Set when nobody is to be told any more.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._listeners: list[Listener] = []
+        self._later: dict[str, threading.Thread] = {}
+        self.told = Told(ok=True, text="")
+        self.speaker: object | None = None
+        self.closed = threading.Event()
+
+    @property
+    def busy(self) -> tuple[str, ...]:
+        """Names of what is being done in the background."""
+        with self._lock:
+            return tuple(self._later)
+
+    def watch(self, listener: Listener) -> Callable[[], None]:
+        """Have `listener` told of every change; return what ends it."""
+        self._listeners.append(listener)
+
+        def stop() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return stop
+
+    def tell(self, *topics: str) -> None:
+        """Tell all listeners that these changed."""
+        for topic in topics:
+            for listener in tuple(self._listeners):
+                try:
+                    listener(topic)
+                except Exception:  # noqa: BLE001 - see the module's rule
+                    _log.exception("a listener failed at %r", topic)
+
+    def say(self, told: Told, *topics: str) -> Told:
+        """Say it, and that these changed."""
+        self.told = told
+        self.tell(*topics, "told")
+        return told
+
+    def attempt(self, action: Callable[[], object], done: str = "") -> Told:
+        """Do it, and say what came of it instead of raising."""
+        try:
+            action()
+        except WorkbenchError as error:
+            return self.say(Told(ok=False, text=words.clean(str(error))))
+        return self.say(Told(ok=True, text=done)) if done else self.told
+
+    def later(self, name: str, action: Callable[[], object], done: str = "") -> bool:
+        """Do it in the background; False where the same is being done already."""
+        with self._lock:
+            if name in self._later or self.closed.is_set():
+                return False
+            thread = threading.Thread(
+                target=self._do, args=(name, action, done), name=f"workbench-{name}", daemon=True
+            )
+            self._later[name] = thread
+            thread.start()
+        return True
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for all that goes on in the background; tell whether it has ended."""
+        with self._lock:
+            threads = tuple(self._later.values())
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(timeout_s)
+        return not any(thread.is_alive() for thread in threads)
+
+    def close(self) -> None:
+        """Tell nobody any more."""
+        self.closed.set()
+        self._listeners.clear()
+
+    def _do(self, name: str, action: Callable[[], object], done: str) -> None:
+        self.tell("told")
+        try:
+            self.attempt(action, done)
+        except Exception as error:  # noqa: BLE001 - a thread has nobody else to tell
+            _log.exception("%s failed", name)
+            self.say(Told(ok=False, text=f"{name} failed: {type(error).__name__}"))
+        finally:
+            with self._lock:
+                del self._later[name]
+        self.tell("told")
