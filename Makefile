@@ -33,7 +33,8 @@ test: install ## Run the tests that CI runs
 test-slow: install ## Run the tests marked slow
 	$(BIN)/python -m pytest -m slow
 
-sim: install ## 10,000 seeded schedules of simulated faults
+sim: install ## 10,000 seeded schedules of simulated faults each: of nodes, of the catalog
+	$(BIN)/python -m workbench.sim.cluster --schedules 10000 --jobs 2
 	$(BIN)/python -m workbench.sim.catalog --schedules 10000 --jobs 2
 
 soak: install ## Many processes commit to one catalog, some killed with -9; on a disk, then on S3

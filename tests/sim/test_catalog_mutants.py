@@ -267,7 +267,7 @@ def find(mutant, monkeypatch, seeds):
     for seed in range(seeds):
         violation = play(seed).violation
         if violation is not None:
-            sys.stdout.write(f"{mutant.__name__}: {replay_line(seed)}: {violation}\n")
+            sys.stdout.write(f"{mutant.__name__}: {replay_line('catalog', seed)}: {violation}\n")
             return
     pytest.fail(f"not found by {seeds} seeds")
 

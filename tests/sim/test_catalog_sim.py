@@ -25,7 +25,7 @@ WITHOUT_COMMIT = {"read", "refresh", "reopen", "look_back"}
 
 @pytest.fixture(scope="module")
 def campaign():
-    return run_campaign(range(SCHEDULES), jobs=1)
+    return run_campaign("catalog", play, range(SCHEDULES), jobs=1)
 
 
 def test_no_schedule_breaks_an_invariant(campaign):
@@ -35,11 +35,12 @@ def test_no_schedule_breaks_an_invariant(campaign):
 
 
 def test_schedules_reach_every_fault_action_and_end(campaign):
-    assert set(campaign.faults) == {*KINDS, "clock_jump"}
-    assert set(campaign.actions) - {"gc"} >= {*ACTIONS, *UPKEEP} - WITHOUT_COMMIT - {"gc"}
-    assert all(campaign.ends[end] > SCHEDULES / 5 for end in ("acknowledged", "unknown", "failed"))
-    assert campaign.ends["running"] == 0
-    assert set(campaign.reached) >= {
+    assert set(campaign.counts["faults"]) == {*KINDS, "clock_jump"}
+    assert set(campaign.counts["actions"]) - {"gc"} >= {*ACTIONS, *UPKEEP} - WITHOUT_COMMIT - {"gc"}
+    ends = campaign.counts["commits"]
+    assert all(ends[end] > SCHEDULES / 5 for end in ("acknowledged", "unknown", "failed"))
+    assert ends["running"] == 0
+    assert set(campaign.counts["reached"]) >= {
         "checkpoint",
         "floor raised",
         "object condemned",
@@ -105,6 +106,6 @@ def test_a_violation_is_told_with_the_line_that_replays_it(capsys, monkeypatch):
 
 
 def test_a_campaign_is_the_same_over_two_processes():
-    one, two = (run_campaign(range(6), jobs=jobs) for jobs in (1, 2))
-    assert (one.steps, one.faults, one.ends) == (two.steps, two.faults, two.ends)
+    one, two = (run_campaign("catalog", play, range(6), jobs=jobs) for jobs in (1, 2))
+    assert (one.steps, one.sums, one.counts) == (two.steps, two.sums, two.counts)
     assert one.lines()[1:] == two.lines()[1:]

@@ -33,7 +33,7 @@ from workbench.sim.scheduler import Abandoned, Scheduler
 from workbench.sim.tuning import tuned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 STEPS_MAX: Final = 20_000
 OPENINGS_MAX: Final = 400
@@ -77,6 +77,19 @@ class Outcome:
     actions: Counter[str]
     reached: Counter[str]
     violation: str | None
+
+    def sums(self) -> Mapping[str, int]:
+        """Return what else is counted."""
+        return {"store calls": self.calls, "records": self.records}
+
+    def counts(self) -> Mapping[str, Counter[str]]:
+        """Return what is counted by kind."""
+        return {
+            "commits": self.ends,
+            "actions": self.actions,
+            "reached": self.reached,
+            "faults": self.faults,
+        }
 
 
 class World:
