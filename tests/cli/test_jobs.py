@@ -82,3 +82,49 @@ def test_a_reference_that_names_nothing_is_refused(
     for command in (("show", reference), ("list", "--plan", reference)):
         outcome = workbench("jobs", *command, "--json")
         assert (outcome.status, outcome.error["code"]) == (status, code)
+
+
+def test_watch_ends_when_nothing_is_left_and_tells_every_job_once(
+    workbench: Callable[..., Any], plan_id: str
+) -> None:
+    assert workbench("apply", plan_id, "--to", "fake://c").status == 0
+    seen = workbench("jobs", "watch", plan_id)
+    assert seen.status == 0
+    assert seen.out.count("DONE") == 2
+    assert seen.out.endswith("nothing is left to do\n")
+
+
+def test_watch_says_what_is_left_when_its_time_is_over(
+    workbench: Callable[..., Any], plan_id: str
+) -> None:
+    seen = workbench("jobs", "watch", plan_id, "--every", "10ms", "--for", "50ms")
+    assert (seen.status, seen.out) == (4, "left to apply: split-001 split-002\n")
+    told = workbench("jobs", "watch", plan_id, "--every", "10ms", "--for", "20ms", "--json").json
+    assert told["left"] == ["split-001", "split-002"]
+
+
+def test_retry_goes_on_with_what_is_left(workbench: Callable[..., Any], plan_id: str) -> None:
+    assert workbench("jobs", "retry", plan_id, "--to", "fake://c").status == 0
+    assert len(workbench("jobs", "list", "--json").json["jobs"]) == 2
+
+
+def test_abandon_is_told_first_and_then_done(workbench: Callable[..., Any], plan_id: str) -> None:
+    told = workbench("jobs", "abandon", plan_id)
+    assert told.out == "would withdraw: split-001 split-002; add --yes to do it\n"
+    done = workbench("jobs", "abandon", plan_id, "--yes", "--json").json
+    assert (done["actions"], done["done"]) == (["split-001", "split-002"], True)
+    assert workbench("jobs", "abandon", plan_id).out == "nothing to do: nothing approved is left\n"
+    assert workbench("apply", plan_id, "--to", "fake://c", "--json").error["code"] == (
+        "plan_not_approved"
+    )
+
+
+def test_a_connector_is_checked_by_reading_it_once(
+    workbench: Callable[..., Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "routes.json"
+    route = '{"route_id": 1, "start": "", "end": null, "group": 1}'
+    file.write_text(f'{{"catalog_version": 3, "routes": [{route}]}}')
+    found = workbench("connectors", "check", f"file:{file}", "--json").json
+    assert [each["held"] for each in found["checks"]] == [True, True, None]
+    assert found["checks"][0]["said"] == "routes: 1, groups: 1, version: 3"

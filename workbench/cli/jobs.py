@@ -1,12 +1,19 @@
-"""`workbench jobs`: what was executed, and what came of it."""
+"""`workbench jobs`: what was executed, what came of it, and what to do about the rest."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from workbench.cli.common import catalog_option, emit, json_option, print_table, span_json
+from workbench.cli.common import (
+    Duration,
+    catalog_option,
+    emit,
+    json_option,
+    print_table,
+    span_json,
+)
 from workbench.model.keys import printable_key
 from workbench.model.times import rfc3339
 
@@ -15,16 +22,19 @@ if TYPE_CHECKING:
 
     from workbench.session.receipts import Receipt
 
+EXIT_PARTLY: Final = 4
+
 
 @click.group()
 def jobs() -> None:
-    """Show the splits that `workbench apply` executed, and what came of them.
+    """Show and follow the splits that `workbench apply` executes; go on with them, or give them up.
 
     \b
     Examples:
       workbench jobs list --cluster prod
-      workbench jobs show 3f2a90c1
       workbench jobs show 3f2a90c1/split-002 --json
+      workbench jobs watch 3f2a90c1
+      workbench jobs abandon 3f2a90c1 --yes
     """
 
 
@@ -78,6 +88,122 @@ def show(reference: str, catalog_url: str, as_json: bool) -> None:
         _print_jobs(found)
     else:
         _print_job(found[0])
+
+
+@jobs.command()
+@click.argument("reference", metavar="PLAN")
+@catalog_option
+@click.option(
+    "--every",
+    "every_ms",
+    type=Duration(),
+    default="1s",
+    show_default=True,
+    metavar="DURATION",
+    help="Between looks.",
+)
+@click.option(
+    "--for", "for_ms", type=Duration(), metavar="DURATION", help="End after so long at the latest."
+)
+@json_option
+def watch(
+    reference: str, catalog_url: str, every_ms: int, for_ms: int | None, as_json: bool
+) -> int:
+    """Follow the jobs of PLAN, as somebody executes it, until nothing approved is left.
+
+    It reads the catalog alone, so it may run anywhere and be ended at any time. Status 4 where the
+    time is over and something is left. With --json one object a line, whenever something changed.
+
+    \b
+    Examples:
+      workbench jobs watch 3f2a90c1
+      workbench jobs watch 3f2a90c1 --every 5s --for 10m --json
+    """
+    from workbench.session.following import follow_jobs
+    from workbench.session.plans import resolve_plan
+    from workbench.session.wiring import open_catalog
+
+    catalog = open_catalog(catalog_url)
+    plan = resolve_plan(catalog, reference)
+    left: tuple[str, ...] = ()
+    seconds = None if for_ms is None else for_ms / 1_000
+    for number, look in enumerate(
+        follow_jobs(catalog, plan, every_s=every_ms / 1_000, for_s=seconds)
+    ):
+        left = look.left
+        if as_json:
+            if look.changed or number == 0:
+                fields = [job_fields(job) for job in look.changed]
+                emit("jobs_watch", {"jobs": fields, "left": list(left)})
+            continue
+        for job in look.changed:
+            said = f": {job.error}" if job.error else ""
+            click.echo(f"{rfc3339(job.updated_at)}  {job.job_id}  {_phase(job)}{said}")
+    if not as_json:
+        click.echo("nothing is left to do" if not left else f"left to apply: {' '.join(left)}")
+    return EXIT_PARTLY if left else 0
+
+
+@jobs.command()
+@click.argument("reference", metavar="PLAN")
+@catalog_option
+@click.option("--to", "--target", "target", metavar="URL", help="The system, as for `apply`.")
+@click.option("--by", metavar="NAME", envvar="WORKBENCH_USER", help="Who applies; default: you.")
+@json_option
+@click.pass_context
+def retry(context: click.Context, /, reference: str, **options: Any) -> int:
+    """Go on with PLAN: what was approved and is not applied is tried again.
+
+    The same as `workbench apply PLAN`, which looks before it does anything, and splits nothing
+    twice.
+
+    \b
+    Examples:
+      workbench jobs retry 3f2a90c1
+      workbench jobs retry 3f2a90c1 --to node://127.0.0.1:7001 --json
+    """
+    from workbench.cli.apply import apply
+
+    done: int = context.invoke(apply, plan_reference=reference, dry_run=False, **options)
+    return done
+
+
+@jobs.command()
+@click.argument("reference", metavar="PLAN")
+@catalog_option
+@click.option("--by", metavar="NAME", envvar="WORKBENCH_USER", help="Who decides; default: you.")
+@click.option("--yes", is_flag=True, help="Do it; without this it is told.")
+@json_option
+def abandon(reference: str, catalog_url: str, by: str | None, yes: bool, as_json: bool) -> int:
+    """Give up what is left of PLAN: withdraw what was approved and is not applied.
+
+    A process that executes it stops before its next call. What was split stays split.
+
+    \b
+    Examples:
+      workbench jobs abandon 3f2a90c1
+      workbench jobs abandon 3f2a90c1 --yes --json
+    """
+    from workbench.session.approval import approve, user
+    from workbench.session.following import left_to_apply
+    from workbench.session.plans import resolve_plan
+    from workbench.session.wiring import open_catalog, user_name
+
+    catalog = open_catalog(catalog_url)
+    plan = resolve_plan(catalog, reference)
+    left = left_to_apply(catalog, plan)
+    if left and yes:
+        approver = user(user_name() if by is None else by)
+        approve(catalog, plan, left, approver=approver, withdraw=True)
+    if as_json:
+        emit("jobs_abandon", {"plan_id": plan.plan_id, "actions": list(left), "done": yes})
+    elif not left:
+        click.echo("nothing to do: nothing approved is left")
+    elif yes:
+        click.echo(f"withdrawn: {' '.join(left)}")
+    else:
+        click.echo(f"would withdraw: {' '.join(left)}; add --yes to do it")
+    return 0
 
 
 def job_fields(job: Receipt) -> dict[str, Any]:
