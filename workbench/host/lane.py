@@ -146,6 +146,8 @@ class Lane:
         self._proposals: dict[int, _Proposal] = {}
         self._admitted: dict[int, _Admitted] = {}
         self._admitted_reads = 0
+        # Context of the admission whose confirmation is under way; 0 for none.
+        self._unconfirmed = 0
         self._context = 0
         self._ready: Ready | None = None
         # A commit index that is not written yet: it goes along with the next entries.
@@ -211,7 +213,7 @@ class Lane:
             return True
         # A leader without an own entry applied has to wait; one that leads no more refuses.
         idle = self._clock is None and self._term != 0
-        reads = bool(self._reads) and not self._reads_early
+        reads = bool(self._reads) and not self._reads_early and not self._unconfirmed
         return not idle and (bool(self._queue) or reads or bool(self._changes))
 
     def status(self) -> GroupStatus:
@@ -242,6 +244,9 @@ class Lane:
             each.term == self._term or index <= commit for index, each in self._proposals.items()
         )
         assert self._admitted_reads == sum(len(each.reads) for each in self._admitted.values())
+        waited_for = self._admitted.get(self._unconfirmed)
+        assert (waited_for is None) == (self._unconfirmed == 0)
+        assert waited_for is None or not waited_for.confirmed
         assert self.consensus.compacted <= self.replica.applied_index
         if self._clock is not None:
             assert self.replica.last_commit_ts <= self._clock.last
@@ -320,12 +325,15 @@ class Lane:
             self._fail((token for _, token in admitted.reads), _not_leader(self._group))
         self._admitted.clear()
         self._admitted_reads = 0
+        self._unconfirmed = 0
         self._term = term
         self._clock = None
         self._ceiling = 0
         self._bootstrap_index = 0
 
     def _refuse_queued(self) -> None:
+        if not (self._queue or self._reads or self._changes):
+            return
         error = _not_leader(self._group)
         self._fail((token for _, token in self._queue), error)
         self._fail((token for _, token in self._reads), error)
@@ -427,8 +435,13 @@ class Lane:
     ) -> None:
         """Admit the queued reads that lie below the ceiling.
 
+        Not while an earlier admission waits for its round of heartbeats: what comes meanwhile
+        shares the next one.
+
         `renewed`: it cannot be higher now, for the reason `refused` or the group's clock.
         """
+        if self._unconfirmed:
+            return
         reads: list[tuple[Read, int]] = []
         early: list[tuple[Read, int]] = []
         latest = clock.now(now_ms)
@@ -452,6 +465,7 @@ class Lane:
         clock.observe(newest)
         if reads:
             self._context += 1
+            self._unconfirmed = self._context
             self._admitted_reads += len(reads)
             self._admitted[self._context] = _Admitted(self.consensus.last_index, reads)
             self.consensus.read_index(self._context)
@@ -511,6 +525,8 @@ class Lane:
             self._ceiling = self.replica.ceiling
 
     def _confirm(self, state: ReadState) -> None:
+        if state.context == self._unconfirmed:
+            self._unconfirmed = 0
         admitted = self._admitted.get(state.context)
         if admitted is not None:
             admitted.index = max(admitted.index, state.index)
