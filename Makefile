@@ -6,7 +6,7 @@ WORKBENCH := $(BIN)/workbench
 TRACE_ARGS := $(if $(TRACE),--trace $(TRACE),)
 
 .DEFAULT_GOAL := help
-.PHONY: help python-is-new-enough install install-runtime install-bench demo test test-slow sim soak check format proto bench lock docs screenshots clean
+.PHONY: help python-is-new-enough install install-runtime install-bench demo test test-slow sim soak nemesis check format proto bench lock docs screenshots clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -40,6 +40,9 @@ sim: install ## 10,000 seeded schedules of simulated faults each: of nodes, of t
 soak: install ## Many processes commit to one catalog, some killed with -9; on a disk, then on S3
 	$(BIN)/python tools/catalog_soak.py --processes 8 --batches 10000 --kill 2
 	$(BIN)/python tools/catalog_soak.py --processes 8 --batches 2000 --kill 3 --moto
+
+nemesis: install ## Nodes killed, paused and cut off while clients write, on real disks
+	$(BIN)/python -m pytest tests/process/test_nemesis.py -m slow -s
 
 check: install ## Lint, format, types, layers
 	$(BIN)/ruff check .

@@ -21,7 +21,7 @@ from tests.browser.report_inputs import (
     spans_of,
 )
 from workbench.model.plan import ActionKind, Declined
-from workbench.report.charts import Block
+from workbench.report.charts import Block, draw
 from workbench.report.executed_view import ExecutedCall
 from workbench.report.headline import Measured
 from workbench.report.heat_view import (
@@ -398,6 +398,8 @@ def test_what_was_executed_is_told_call_by_call() -> None:
         "applied",
         "2026-03-04 10:00:00 UTC",
         "12 ms",
+        "none",
+        "none",
     )
     assert second[3:5] == ("", "")
     assert "\x1b" not in "".join(second)
@@ -405,6 +407,31 @@ def test_what_was_executed_is_told_call_by_call() -> None:
     assert ("Lost writes", "0 of 9") in view.facts
     # Calls alone do not tell that the load came on the routes that they left.
     assert "after the plan was executed" not in view.replayed_text
+
+
+def test_load_per_group_over_time_adds_up_to_the_load_of_its_routes() -> None:
+    plan = sample_plan()
+    sides = {
+        name: tuple(replace(route, group=1 + place % 3) for place, route in enumerate(routes))
+        for name, routes in (("before", plan.routes_before), ("after", plan.routes_after))
+    }
+    plan = replace(plan, routes_before=sides["before"], routes_after=sides["after"])
+    seen = sample_verification(plan)
+    view = report_view(sample_inputs(plan=plan, verification=seen))
+    assert view.groups is not None
+    assert len(view.groups.chart.lines) == len(view.groups.legend) == 3
+    drawn = sum(value or 0 for line in view.groups.chart.lines for value in line.values)
+    assert drawn == int(seen.after.loads.sum())
+    assert [row[0] for row in view.groups.table.rows] == ["group 1", "group 2", "group 3"]
+    group_1 = sum(
+        int(seen.before.loads[place].sum()) for place in range(0, len(sides["before"]), 3)
+    )
+    assert view.groups.table.rows[0][1] == f"{group_1:,}"
+    assert 'data-testid="chart-groups"' in draw(view.groups.chart)
+
+
+def test_one_group_has_no_chart_of_groups() -> None:
+    assert report_view(sample_inputs()).groups is None
 
 
 def test_nothing_executed_leaves_no_table() -> None:

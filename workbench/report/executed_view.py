@@ -54,6 +54,9 @@ def executed_table(calls: Sequence[ExecutedCall]) -> Table | None:
             words.clean(call.status if call.error is None else f"{call.status}: {call.error}"),
             words.instant(call.at),
             f"{1_000 * call.seconds:,.0f} ms",
+            # A split inside a group moves nothing: no span is ever fenced, no read waits.
+            "none",
+            "none",
         )
         for call in calls
     )
@@ -66,5 +69,7 @@ def executed_table(calls: Sequence[ExecutedCall]) -> Table | None:
         Column("Status"),
         Column("Answered"),
         Column("Took", "number"),
+        Column("Fence"),
+        Column("Read gap"),
     )
     return table("executed", "Calls that were made, in order", columns, rows)

@@ -38,6 +38,7 @@ from workbench.report.charts import (
     axis,
 )
 from workbench.report.executed_view import ExecutedCall, executed_table
+from workbench.report.group_view import GroupLoads, group_loads
 from workbench.report.headline import Headline, Measured, headline
 from workbench.report.heat_view import Cut, HeatFigure, load_figures, owner_figure
 from workbench.report.plan_view import PlanView, objective_text, plan_view, share_of
@@ -137,6 +138,7 @@ class ReportView:
     load: tuple[HeatFigure, ...]
     hot_ranges: Table | None
     compared: Compared | None
+    groups: GroupLoads | None
     routes: RouteLoads
     plan: PlanView
     executed: Table | None
@@ -166,6 +168,7 @@ def report_view(inputs: ReportInputs) -> ReportView:
         load=load_figures(inputs.heat, inputs.heat_after, cuts),
         hot_ranges=None if inputs.heat is None else _hot_ranges(inputs.heat),
         compared=None if verification is None else _compared(plan, verification, cuts),
+        groups=None if verification is None else group_loads(plan, verification),
         routes=_route_loads(plan, verification),
         plan=plan_view(plan),
         executed=executed_table(inputs.executed),
