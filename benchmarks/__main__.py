@@ -23,6 +23,8 @@ BENCHMARKS = {
     "planning": "optimum, replay, trace reader, load windows",
     "planning_scale": "a plan of very many routes: time and memory",
     "raft_core": "the consensus core alone: proposals a second, time per function",
+    "cluster": "three nodes against three of etcd: puts, gets, batches, failover, scan",
+    "sampler": "what load sampling costs a node: processor time, on against off",
     "heat": "the heat matrix of 10,000 routes: time and memory",
     "widgets": "the heatmap in JupyterLab: first paint, bytes, hover, selection to table",
     "catalog_open": "opening a catalog, requests to open, refresh",

@@ -2,7 +2,7 @@
 
     snapshot ──ListRoutes──▶            routes of one catalog version, and the cluster's id
     versions ──WatchCatalog──▶          routes of every catalog version since one
-    load ──────StreamWindows──▶         closed load windows of all members, as one table
+    load ──────StreamWindows──▶         closed load windows of all members, as tables
     apply ─────SplitRange──▶            one split, at most once, whatever answer gets lost
     export ────Export──▶                all versions of a group as of one read_ts
     restore_… ─Restore──▶               an empty cluster, brought to the history of an export
@@ -45,6 +45,8 @@ from workbench.ports.connector import (
 from workbench_connectors.node_load import (
     TIME_US_MAX,
     check_windows,
+    hot_key_table,
+    key_sample_table,
     load_table,
     malformed,
     told_by_all,
@@ -235,6 +237,8 @@ class NodeConnector:
             window_ms=status.window_ms,
             oldest=None if oldest_us is None else from_us(oldest_us),
             notes=NOTES,
+            hot_keys=hot_key_table(whole),
+            key_samples=key_sample_table(whole),
         )
 
     def prepare(self, split: SplitCall, idempotency_key: str) -> PreparedCall:

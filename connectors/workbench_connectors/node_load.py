@@ -6,21 +6,26 @@
 Rules: a window is told only once every member has closed it. A group whose leader changed within
 a window is told of by both leaders, each for its part of the time: their counts add up, on the
 bounds that both know. Parts that together are longer than the window are refused, and a node that
-is told of twice.
+is told of twice. Heavy keys that both leaders tell of add up likewise, errors as counts; one that
+only one tells of gets what the other says that it may have had, as count and as error. Drawn
+accesses of both stand side by side, each for its part.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from itertools import pairwise
+from math import isfinite
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
 from workbench.errors import InvalidInput
-from workbench.model.keys import Span
+from workbench.model.keys import KEY_BYTES_MAX, Span
+from workbench.model.load import WEIGHT_MAX
 from workbench.model.node import LoadRow
-from workbench.model.tables import LOAD_WINDOW
+from workbench.model.route_keys import Evidence, joined
+from workbench.model.tables import HOT_KEY, KEY_SAMPLE, LOAD_WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,8 +35,6 @@ if TYPE_CHECKING:
 # 9999-12-31: what lies beyond is no time that a table can hold.
 TIME_US_MAX: Final = 253_402_214_400_000_000
 INT64_MAX: Final = 2**63 - 1
-# Clocks of two nodes differ a little, so their parts of a window may overlap by this share.
-COVERAGE_MAX: Final = 1.1
 
 
 def told_by_all(windows: Sequence[ClosedWindow], members: Iterable[int]) -> list[ClosedWindow]:
@@ -64,36 +67,101 @@ def check_windows(windows: Iterable[ClosedWindow], window_ms: int) -> None:
         if (window.node, start_us) in told:
             raise _told_twice("node", window.node, start_us)
         told.add((window.node, start_us))
-        _by_route(window.rows)
+        _check_keys(window, _by_route(window.rows))
 
 
 def load_table(cluster: str, windows: Iterable[ClosedWindow]) -> pa.Table:
     """Return the rows of checked windows, ordered by window start, bucket start, route.
 
     Raises:
-        InvalidInput: `load_told_twice`: two nodes led one group for longer than the window, or
-            tell of one route with different keys or groups.
+        InvalidInput: `load_told_twice`: two nodes tell of one route with different keys or
+            groups.
     """
     parts: dict[tuple[int, int], list[list[LoadRow]]] = defaultdict(list)
-    led: dict[tuple[int, int], float] = defaultdict(float)
     ends: dict[int, int] = {}
     for window in windows:
         ends[window.start_us] = window.end_us
-        shares: dict[int, float] = defaultdict(float)
         for route_id, mine in _by_route(window.rows).items():
             parts[window.start_us, route_id].append(mine)
-            shares[mine[0].group] = max(shares[mine[0].group], mine[0].coverage)
-        for group, share in shares.items():
-            led[window.start_us, group] += share
-    for (start_us, group), share in led.items():
-        if share > COVERAGE_MAX:
-            raise _told_twice("group", group, start_us)
     rows: list[tuple[int, LoadRow]] = []
     for (start_us, _), told in parts.items():
         joined = told[0] if len(told) == 1 else _joined(told, start_us)
         rows += ((start_us, row) for row in joined)
     rows.sort(key=lambda pair: (pair[0], pair[1].bucket_start, pair[1].route_id))
     return _table(cluster, rows, ends)
+
+
+def hot_key_table(windows: Iterable[ClosedWindow]) -> pa.Table:
+    """Return the heavy keys of checked windows, by window start and route, heaviest first."""
+    parts: dict[tuple[int, int], list[Evidence]] = defaultdict(list)
+    ends: dict[int, int] = {}
+    for window in windows:
+        ends[window.start_us] = window.end_us
+        told_of = {each.route_id: each for each in window.keys}
+        for route_id, mine in _by_route(window.rows).items():
+            accesses = sum(row.reads + row.writes for row in mine)
+            part = Evidence(accesses, accesses)
+            if (keys := told_of.get(route_id)) is not None:
+                part = Evidence(accesses, keys.untold_max, keys.hot_keys)
+            parts[window.start_us, route_id].append(part)
+    rows = [
+        {
+            "window_start": start_us,
+            "window_end": ends[start_us],
+            "route_id": route_id,
+            "key": each.key,
+            "count": each.count,
+            "error": each.error,
+            "sample_rate": 1.0,
+        }
+        for (start_us, route_id), told in sorted(parts.items())
+        if any(part.heavy for part in told)
+        for each in joined(told).heavy
+    ]
+    return pa.Table.from_pylist(rows, schema=HOT_KEY)
+
+
+def key_sample_table(windows: Iterable[ClosedWindow]) -> pa.Table:
+    """Return the drawn accesses of checked windows, by window start and route."""
+    rows = [
+        {
+            "window_start": window.start_us,
+            "window_end": window.end_us,
+            "route_id": keys.route_id,
+            "key": each.key,
+            "op": "write" if each.write else "read",
+            "weight": each.weight,
+        }
+        for window in windows
+        for keys in window.keys
+        for each in keys.samples
+    ]
+    rows.sort(key=lambda row: (row["window_start"], row["route_id"]))
+    return pa.Table.from_pylist(rows, schema=KEY_SAMPLE)
+
+
+def _check_keys(window: ClosedWindow, buckets: Mapping[int, Sequence[LoadRow]]) -> None:
+    """Check that heavy keys and drawn accesses are of routes that the window tells of."""
+    routes = [each.route_id for each in window.keys]
+    if len(set(routes)) < len(routes) or not buckets.keys() >= set(routes):
+        raise malformed("keys of a route twice, or not of its load")
+    for each in window.keys:
+        mine = buckets[each.route_id]
+        span = Span(mine[0].bucket_start, mine[-1].bucket_end)
+        heavy = [hot.key for hot in each.hot_keys]
+        keys = {*heavy, *(drawn.key for drawn in each.samples)}
+        if len(set(heavy)) < len(heavy):
+            raise malformed(f"a heavy key of route {each.route_id} twice")
+        if any(key not in span or len(key) > KEY_BYTES_MAX for key in keys):
+            raise malformed(f"a key of route {each.route_id} that is not in it")
+        if not 0 <= each.untold_max <= INT64_MAX:
+            raise malformed(f"{each.untold_max} accesses of other keys")
+        for hot in each.hot_keys:
+            if not 0 <= hot.error <= hot.count <= INT64_MAX or hot.count == 0:
+                raise malformed(f"{hot.count} accesses of a key with an error of {hot.error}")
+        for drawn in each.samples:
+            if not isfinite(drawn.weight) or not 1 <= drawn.weight <= WEIGHT_MAX:
+                raise malformed(f"an access that stands for {drawn.weight}")
 
 
 def _joined(parts: list[list[LoadRow]], start_us: int) -> list[LoadRow]:

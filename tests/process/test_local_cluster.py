@@ -135,6 +135,24 @@ def test_more_nodes_than_groups_forward(folder: Path) -> None:
             assert client.get(b"k") == b"v"
 
 
+def test_groups_are_kept_by_nodes_in_turn(folder: Path) -> None:
+    with running(folder, nodes=4, groups=4, replicas=3) as cluster:
+        kept = [node.groups for node in cluster.nodes]
+        assert kept == [(1, 3, 4), (1, 2, 4), (1, 2, 3), (2, 3, 4)]
+        assert sorted(cluster.served) == [1, 2, 3, 4]
+        with closing(NodeClient([cluster.addresses[3]])) as client:
+            for first in range(0, 256, 16):
+                client.put(bytes([first]), b"v")
+            assert client.get(b"\x00") == b"v"
+        kill(pids(cluster)[0])
+        with closing(NodeClient([cluster.addresses[3]], timeout_s=20.0)) as client:
+            assert [client.get(bytes([first])) for first in range(0, 256, 16)] == [b"v"] * 16
+        again = up(folder)
+        assert again.up
+    with pytest.raises(Conflict, match="replicas = 3, not 1"):
+        up(folder, replicas=1)
+
+
 def test_a_failure_within_the_block_stops_the_cluster_too(folder: Path) -> None:
     with pytest.raises(ZeroDivisionError), running(folder, nodes=1, groups=1):
         _ = 1 // 0
@@ -215,6 +233,9 @@ def test_what_is_no_cluster_is_left_alone(folder: Path, tmp_path: Path) -> None:
         ({"nodes": 65}, "nodes_out_of_range"),
         ({"groups": 0}, "groups_out_of_range"),
         ({"groups": 257}, "groups_out_of_range"),
+        ({"replicas": 0}, "replicas_out_of_range"),
+        ({"replicas": 4}, "replicas_out_of_range"),
+        ({"nodes": 9, "replicas": 8}, "replicas_out_of_range"),
         ({"base_port": 0}, "port_out_of_range"),
         ({"base_port": 65_535, "nodes": 2}, "port_out_of_range"),
         ({"window_ms": 1}, "config_invalid"),

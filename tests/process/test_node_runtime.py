@@ -101,7 +101,7 @@ class Rig:
         )
         host = Host({1: group})
         self.now_ms = 1_800_000_000_000
-        self.runtime = Runtime(host, self.log, self.engine, clock_ms=lambda: self.now_ms, **how)
+        self.runtime = Runtime(1, host, self.log, self.engine, clock_ms=lambda: self.now_ms, **how)
         self.turns = None
 
     async def start(self):

@@ -231,7 +231,7 @@ def test_a_frame_above_the_limit_is_refused_by_the_transport() -> None:
 
 
 def test_a_queue_that_is_full_loses_what_it_holds_and_says_so(monkeypatch) -> None:
-    monkeypatch.setattr(peer_links, "QUEUE_BYTES_MAX", 10_000)
+    monkeypatch.setattr(peer_links, "QUEUE_AWAY_BYTES_MAX", 10_000)
 
     async def body() -> None:
         one, _ = pair()

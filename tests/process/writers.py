@@ -75,6 +75,8 @@ class Writers:
         self.failure: BaseException | None = None
         self.told = Told()
         self.keys: dict[bytes, Kept] = {}
+        # When the newest write of each prefix was acknowledged, by the performance counter.
+        self.acknowledged: dict[bytes, float] = {}
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -121,6 +123,7 @@ class Writers:
             else:
                 kept.acknowledged, kept.possible = value, set()
                 self.told.writes += 1
+                self.acknowledged[prefix] = time.perf_counter()
             self.told.longest_s = max(self.told.longest_s, time.perf_counter() - began)
             if number % self._read_every == 0:
                 await self._read(kv, key, kept)

@@ -210,7 +210,7 @@ def test_checker_notices_a_sampler_that_gives_the_parents_accesses_to_its_childr
     class Forgetful(Sampler):
         def _retire(self, gone):
             for share in gone:
-                self._settle(share, {})
+                self._settle(share, {}, ())
                 share.stop(self._seen_us)
 
     script = [("read", KEYS[0], 5, 1), ("wait", 1_000), ("split", KEYS[8])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 
 from workbench.errors import Conflict, Corruption, InvalidArgument, InvalidInput, Unavailable
 from workbench.model.routes import RouteSnapshot, seed_routes
-from workbench.model.tables import COUNTER, LOAD_WINDOW, table_to_routes
+from workbench.model.tables import COUNTER, HOT_KEY, KEY_SAMPLE, LOAD_WINDOW, table_to_routes
 from workbench.model.times import rfc3339
 from workbench.ports.connector import Capabilities, LoadAnswer
 from workbench.ports.counters import CounterSamples
@@ -339,6 +340,71 @@ def test_member_that_does_not_answer_leaves_the_catalog_as_it_was(cluster, url):
 def test_load_that_does_not_fit_its_schema_is_refused(cluster, url, monkeypatch):
     broken = LoadAnswer(pa.table({"reads": [1]}), 60_000, None)
     monkeypatch.setattr(cluster, "load", lambda *_: broken)
+    with pytest.raises(InvalidInput):
+        run(url)
+    assert open_catalog(url).seq == 0
+
+
+def told_keys(cluster, monkeypatch):
+    """Have the cluster tell one heavy key and one sample per window, and return its load."""
+    load = cluster.load
+
+    def with_keys(name, since):
+        answer = load(name, since)
+        moments = sorted(set(answer.windows.column("window_start").to_pylist()))
+        rows = [
+            {"window_start": m, "window_end": m + MINUTE, "route_id": 1, "key": b"hot",
+             "count": 7, "error": 0, "sample_rate": 1.0, "op": "read", "weight": 1.0}
+            for m in moments
+        ]  # fmt: skip
+        return replace(
+            answer,
+            hot_keys=pa.Table.from_pylist(rows, HOT_KEY),
+            key_samples=pa.Table.from_pylist(rows, KEY_SAMPLE),
+        )
+
+    monkeypatch.setattr(cluster, "load", with_keys)
+    return load
+
+
+def test_heavy_keys_and_samples_are_stored_with_their_windows_once(cluster, url, monkeypatch):
+    told_keys(cluster, monkeypatch)
+    cluster.numbers = [0, 1]
+    names = [(d.name, d.rows, d.windows) for d in run(url).datasets]
+    assert names == [
+        ("local/load_window", 4, 2),
+        ("local/hot_key", 2, None),
+        ("local/key_sample", 2, None),
+        ("local/route", 1, None),
+    ]
+    assert open_catalog(url).seq == 1
+    cluster.numbers = [0, 1, 2]
+    run(url)
+    catalog = open_catalog(url)
+    for kind in ("hot_key", "key_sample"):
+        moments = catalog.read(f"local/{kind}").column("window_start").to_pylist()
+        assert sorted(moments) == [T0 + n * MINUTE for n in range(3)]
+        assert catalog.get(f"local/{kind}").properties["time_column"] == "window_start"
+
+
+def test_keys_of_the_cluster_that_was_replaced_do_not_stay(cluster, url, monkeypatch):
+    load = told_keys(cluster, monkeypatch)
+    cluster.numbers = [0]
+    run(url)
+    cluster.cluster_id = "id-2"
+    monkeypatch.setattr(cluster, "load", load)
+    run(url, replace=True)
+    catalog = open_catalog(url)
+    assert [catalog.read(f"local/{kind}").num_rows for kind in module.KEY_KINDS] == [0, 0]
+
+
+def test_heavy_keys_that_cannot_be_are_refused_and_nothing_is_written(cluster, url, monkeypatch):
+    told_keys(cluster, monkeypatch)
+    good = cluster.load
+    monkeypatch.setattr(
+        cluster, "load", lambda *a: replace(good(*a), hot_keys=pa.table({"key": [b"a"]}))
+    )
+    cluster.numbers = [0]
     with pytest.raises(InvalidInput):
         run(url)
     assert open_catalog(url).seq == 0

@@ -104,6 +104,44 @@ def test_a_group_is_founded_by_all_nodes_that_list_it(tmp_path: Path) -> None:
     assert read_config(path).voters_of(1) == {1, 2}
 
 
+def test_who_joined_and_who_was_removed_is_written_and_read(tmp_path: Path) -> None:
+    first, second = config(tmp_path).members
+    changed = replace(
+        config(tmp_path),
+        node=3,
+        listen="127.0.0.1:7101",
+        members=(
+            replace(first, removed=True),
+            second,
+            Member(3, "127.0.0.1:7101", (), (1, 2)),
+        ),
+        metrics_listen="[::1]:9101",
+        founded=True,
+    )
+    path = tmp_path / "node.toml"
+    write_config(path, changed)
+    found = read_config(path)
+    assert found == changed, "an address of a node that was removed may be given again"
+    assert (found.groups, found.joins) == ((1, 2), (1, 2))
+    assert found.present == changed.members[1:]
+    assert found.voters_of(1) == {1}, "who founded a group is what it was"
+    assert not found.alone
+
+
+def test_a_node_is_alone_where_nobody_else_keeps_its_groups(tmp_path: Path) -> None:
+    assert config(tmp_path).alone
+    path = tmp_path / "node.toml"
+    path.write_text(TEXT.replace("groups = [2]", "groups = [1, 2]"))
+    assert not read_config(path).alone
+    first, second = config(tmp_path).members
+    joined = replace(config(tmp_path), members=(replace(first, joins=(2,)), second))
+    assert not joined.alone
+    left = replace(joined, members=(replace(first, joins=(2,), removed=True), second))
+    assert left.alone
+    assert read_config(path).metrics_listen is None
+    assert not read_config(path).founded
+
+
 def test_a_group_has_at_most_seven_voters(tmp_path: Path) -> None:
     found = config(tmp_path)
     members = tuple(Member(node, f"127.0.0.1:{7100 + node}", (1, 2, 3)) for node in range(1, 9))
@@ -124,7 +162,10 @@ def test_the_documented_example_is_read(tmp_path: Path) -> None:
     path = tmp_path / "node.toml"
     path.write_text(text)
     found = read_config(path)
-    assert len(found.members) == 2
+    assert [member.node for member in found.present] == [1, 2, 4]
+    assert found.voters_of(1) == {1, 2, 3}
+    assert found.members[3].joins == (1, 2, 3)
+    assert (found.founded, found.metrics_listen) == (True, "127.0.0.1:9101")
     assert read_config(path) == found
     other = tmp_path / "again.toml"
     other.write_text(config_text(found))
@@ -163,6 +204,17 @@ def test_the_documented_example_is_read(tmp_path: Path) -> None:
         ('listen = "127.0.0.1:7101"', 'listen = "127.0.0.1:7109"', "not member 1's address"),
         ("node = 1\ndir", "window_ms = 5\nnode = 1\ndir", "window_ms = 5 is not from 100"),
         ("node = 1\ndir", "buckets = 0\nnode = 1\ndir", "buckets = 0 is not from 1"),
+        ("groups = [2]", "groups = [2]\njoins = [2]", "node 2 lists group 2 twice"),
+        ("groups = [2]", "groups = [2]\njoins = [9]", "node 2 joins group 9, which is none"),
+        ("groups = [2]", "groups = [2]\nremoved = 1", "removed = 1 is not true or false"),
+        ("groups = [1, 3]", "groups = [1, 3]\nremoved = true", "node 1 was removed"),
+        ("node = 1\ndir", 'founded = "yes"\nnode = 1\ndir', "founded = 'yes' is not true or"),
+        ("node = 1\ndir", "metrics_listen = 9\nnode = 1\ndir", "metrics_listen = 9 is not a text"),
+        (
+            "node = 1\ndir",
+            'metrics_listen = "127.0.0.1:7101"\nnode = 1\ndir',
+            "the address '127.0.0.1:7101' occurs twice",
+        ),
         ("[[routes]]", "[routes]", "not TOML"),
         ("[[members]]", "[[member]]", "the key member is unknown; did you mean 'members'?"),
         ("cluster_id =", "cluster_id", "not TOML"),
@@ -205,6 +257,20 @@ def test_only_loopback_is_served(tmp_path: Path, address: str) -> None:
     error = refusal(tmp_path, TEXT.replace('"127.0.0.1:7101"', f'"{address}"'))
     assert error.code == "address_not_loopback"
     assert address in error.message
+
+
+@pytest.mark.parametrize(
+    ("address", "code"),
+    [
+        ("0.0.0.0:9101", "address_not_loopback"),
+        ("", "address_invalid"),
+        ("9101", "address_invalid"),
+    ],
+)
+def test_metrics_are_served_on_loopback_only(tmp_path: Path, address: str, code: str) -> None:
+    error = refusal(tmp_path, f'metrics_listen = "{address}"\n{TEXT}')
+    assert error.code == code
+    assert "metrics_listen" in error.message
 
 
 def test_an_other_members_address_is_checked_too(tmp_path: Path) -> None:

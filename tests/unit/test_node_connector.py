@@ -19,9 +19,17 @@ from workbench.errors import (
     Unavailable,
 )
 from workbench.model.keys import Span
-from workbench.model.node import ClosedWindow, LoadRow, Member, NodeStatus
+from workbench.model.node import (
+    ClosedWindow,
+    HotKeyCount,
+    KeySample,
+    LoadRow,
+    Member,
+    NodeStatus,
+    RouteKeys,
+)
 from workbench.model.routes import RouteDescriptor, RouteSnapshot
-from workbench.model.tables import LOAD_WINDOW
+from workbench.model.tables import HOT_KEY, KEY_SAMPLE, LOAD_WINDOW
 from workbench.model.times import from_us
 from workbench.node import wire
 from workbench.node.client import Windows
@@ -206,12 +214,18 @@ def test_what_two_leaders_counted_in_one_window_adds_up_on_the_bounds_that_both_
     assert table["coverage"].to_pylist() == [1.0, 1.0]
 
 
+def test_a_leader_that_learned_late_that_it_was_replaced_does_no_harm():
+    windows = [window(1, row(1, coverage=1.0)), window(1, row(1, coverage=0.6), node=2)]
+    table = opened(FakeClient(windows=windows, members=2)).load("c1", None).windows
+    assert table["reads"].to_pylist() == [2 * row(1).reads]
+    assert table["coverage"].to_pylist() == [1.0]
+
+
 @pytest.mark.parametrize(
     "windows",
     [
         [window(1, row(1)), window(1, row(2, group=2))],  # a node twice
         [window(1, row(1, group=1)), window(1, row(1, group=2), node=2)],  # a route by two nodes
-        [window(1, row(1)), window(1, row(2), node=2)],  # a group by two nodes
     ],
 )
 def test_what_is_told_of_twice_for_one_window_is_refused(windows):
@@ -255,6 +269,98 @@ def test_window_length_of_zero_is_refused():
     client.window_ms = 0
     with pytest.raises(InvalidInput):
         opened(client).load("c1", None)
+
+
+# --- heavy keys and drawn accesses
+
+
+def keys_of(route_id, *heavy, untold_max=0, samples=()):
+    told = tuple(HotKeyCount(*each) for each in heavy)
+    return RouteKeys(route_id, untold_max, told, tuple(KeySample(*each) for each in samples))
+
+
+def with_keys(closed, *keys):
+    return replace(closed, keys=keys)
+
+
+def test_heavy_keys_and_samples_of_all_members_become_checked_tables():
+    low = keys_of(1, (b"a", 5, 0), (b"b", 3, 1), samples=[(b"a", False, 2.0), (b"c", True, 2.0)])
+    high = keys_of(2, (b"m", 2, 0))
+    windows = [
+        with_keys(window(1, row(2, b"m", group=2), node=2), high),
+        with_keys(window(1, row(1, b"", b"m")), low),
+    ]
+    answer = opened(FakeClient(windows=windows, members=2)).load("c1", None)
+    assert (answer.hot_keys.schema, answer.key_samples.schema) == (HOT_KEY, KEY_SAMPLE)
+    told = answer.hot_keys.to_pylist()
+    assert [(t["route_id"], t["key"], t["count"], t["error"]) for t in told] == [
+        (1, b"a", 5, 0),
+        (1, b"b", 3, 1),
+        (2, b"m", 2, 0),
+    ]
+    assert {t["sample_rate"] for t in told} == {1.0}
+    assert {(t["window_start"], t["window_end"]) for t in told} == {
+        (from_us(MINUTE_US), from_us(2 * MINUTE_US))
+    }
+    drawn = answer.key_samples.to_pylist()
+    assert [(t["route_id"], t["key"], t["op"], t["weight"]) for t in drawn] == [
+        (1, b"a", "read", 2.0),
+        (1, b"c", "write", 2.0),
+    ]
+
+
+def test_heavy_keys_of_two_leaders_add_up_and_what_one_leaves_open_is_error():
+    before = keys_of(1, (b"a", 4, 1), (b"b", 2, 0), samples=[(b"a", True, 3.0)])
+    after = keys_of(1, (b"a", 3, 0), untold_max=1, samples=[(b"a", True, 2.0)])
+    windows = [
+        with_keys(window(1, row(1, coverage=0.4)), before),
+        with_keys(window(1, row(1, coverage=0.6), node=2), after),
+    ]
+    answer = opened(FakeClient(windows=windows, members=2)).load("c1", None)
+    told = [(t["key"], t["count"], t["error"]) for t in answer.hot_keys.to_pylist()]
+    assert told == [(b"a", 7, 1), (b"b", 3, 1)]
+    assert answer.key_samples.column("weight").to_pylist() == [3.0, 2.0]
+
+
+def test_leader_that_tells_of_no_keys_leaves_all_its_accesses_open():
+    windows = [
+        with_keys(window(1, row(1, coverage=0.4)), keys_of(1, (b"a", 6, 0))),
+        window(1, row(1, coverage=0.6), node=2),
+    ]
+    answer = opened(FakeClient(windows=windows, members=2)).load("c1", None)
+    [told] = answer.hot_keys.to_pylist()
+    assert (told["count"], told["error"]) == (6 + 6, 6)
+
+
+def test_keys_of_a_window_that_is_held_back_are_held_back_too():
+    closed = [with_keys(window(1, row()), keys_of(1, (b"a", 6, 0), samples=[(b"a", True, 6.0)]))]
+    answer = opened(FakeClient(windows=closed, members=2)).load("c1", None)
+    assert (answer.hot_keys.num_rows, answer.key_samples.num_rows) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [keys_of(2, (b"a", 1, 0))],  # no load of that route
+        [keys_of(1), keys_of(1)],
+        [keys_of(1, (b"a", 1, 0), (b"a", 1, 0))],
+        [keys_of(1, (b"z", 1, 0))],  # not in the route
+        [keys_of(1, (b"a" * 4097, 1, 0))],
+        [keys_of(1, (b"a", 0, 0))],
+        [keys_of(1, (b"a", 1, 2))],
+        [keys_of(1, (b"a", 1, -1))],
+        [keys_of(1, untold_max=-1)],
+        [keys_of(1, samples=[(b"z", True, 1.0)])],
+        [keys_of(1, samples=[(b"a", True, 0.5)])],
+        [keys_of(1, samples=[(b"a", True, float("nan"))])],
+        [keys_of(1, samples=[(b"a", True, float("inf"))])],
+    ],
+)
+def test_keys_that_cannot_be_are_refused(keys):
+    windows = [with_keys(window(1, row(1, b"", b"m")), *keys)]
+    with pytest.raises(InvalidInput) as caught:
+        opened(FakeClient(windows=windows)).load("c1", None)
+    assert caught.value.code == "load_malformed"
 
 
 # --- splits

@@ -320,6 +320,7 @@ def test_long_keys_count_against_what_is_remembered(monkeypatch):
     monkeypatch.setattr(module, "KEY_BYTES_PER_WINDOW_MAX", 12)
     made = sampler()
     spread(made, range(8))
+    made.advance(START_US + 1)
     assert len(made._keys) == 2
     made.advance(START_US + WINDOW_US)
     assert window(made).rows[0].reads == 80

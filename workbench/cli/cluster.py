@@ -118,7 +118,8 @@ def up_(directory: Path, routes: str | None, as_json: bool, **options: int | Non
 
     Group g is kept by --replicas nodes in turn, from node ((g - 1) mod nodes) + 1. An existing
     cluster keeps its data, groups and ports; options that contradict it are refused. One that is
-    up already is shown as `cluster status` does.
+    up already is shown as `cluster status` does. Where a node of an existing cluster cannot start,
+    and every group has a majority without it, the others serve, and the exit status is 1.
 
     \b
     Examples:
@@ -166,7 +167,8 @@ def status_(directory: Path, as_json: bool) -> int:
     """Show the nodes and what each says of its groups; exit with 1 where a node is not up.
 
     Of a node that is not up, the last line of its node.log is shown. In JSON, metrics_address is
-    null: nodes do not serve metrics yet. What a node that does not answer would say is null, too.
+    where it serves /metrics, /healthz and /readyz. What a node that does not answer would say is
+    null.
 
     \b
     Examples:
@@ -305,9 +307,11 @@ def _print_why(found: ClusterStatus) -> None:
     away = [node for node in found.nodes if not node.up]
     for node in away:
         said = "nothing in its node.log" if node.last_line is None else node.last_line
+        said = "it is being added, and has no vote yet" if node.joining else said
         click.echo(f"node {node.node}: {said}")
     if away:
-        click.echo(f"next: workbench cluster up --dir {found.dir}")
+        command = "add-node" if all(node.joining for node in away) else "up"
+        click.echo(f"next: workbench cluster {command} --dir {found.dir}")
 
 
 def _routes(text: str) -> tuple[RouteDescriptor, ...]:
@@ -358,7 +362,7 @@ def _node_fields(node: NodeState) -> dict[str, Any]:
     return {
         "id": node.node,
         "address": node.address,
-        "metrics_address": None,
+        "metrics_address": node.metrics_address,
         "pid": node.pid,
         "dir": str(node.dir),
         "up": node.up,

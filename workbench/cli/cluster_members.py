@@ -38,7 +38,12 @@ def add_node_(directory: Path, port: int | None, as_json: bool) -> int:
     if as_json:
         emit(
             "cluster_add_node",
-            {"node": added.node, "address": added.address, "groups": list(added.groups)},
+            {
+                "node": added.node,
+                "address": added.address,
+                "metrics_address": added.metrics_address,
+                "groups": list(added.groups),
+            },
         )
         return 0
     groups = ", ".join(map(str, added.groups))
@@ -53,8 +58,9 @@ def add_node_(directory: Path, port: int | None, as_json: bool) -> int:
 def remove_node_(node: int, directory: Path, as_json: bool) -> int:
     """Take NODE out of every group, then stop it; its files stay, and its id is not used again.
 
-    What it leads is handed over first. A node that is down or lost its disk is removed likewise,
-    as long as every group has a majority without it.
+    What it leads is handed over first. A node that is down or lost its disk is removed likewise.
+    Refused where a group would be left without a majority of running voters. Interrupted, the same
+    command goes on.
 
     \b
     Examples:

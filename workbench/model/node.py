@@ -121,9 +121,8 @@ class LoadRow:
 
 @dataclass(frozen=True, slots=True)
 class HotKeyCount:
-    """A heavy key of a route in one window: its true count is in [count - error, count]."""
+    """A heavy key: it was accessed at most `count` times, and at least `count - error` times."""
 
-    route_id: int
     key: bytes
     count: int
     error: int
@@ -131,28 +130,43 @@ class HotKeyCount:
 
 @dataclass(frozen=True, slots=True)
 class KeySample:
-    """An access that was drawn among those of a route in one window; see KEY_SAMPLE."""
+    """An access that was drawn, and how many it stands for; see KEY_SAMPLE."""
 
-    route_id: int
     key: bytes
     write: bool
     weight: float
 
 
 @dataclass(frozen=True, slots=True)
+class RouteKeys:
+    """What a window tells of the keys of one route.
+
+    Attributes:
+        route_id: The route.
+        untold_max: No key that is not among `hot_keys` was accessed more often.
+        hot_keys: Heaviest first.
+        samples: Each access of the route was as likely to be drawn.
+    """
+
+    route_id: int
+    untold_max: int
+    hot_keys: tuple[HotKeyCount, ...]
+    samples: tuple[KeySample, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ClosedWindow:
     """One closed load window of one node: the rows of the groups that it led.
 
-    Times are microseconds since the Unix epoch; `end_us` is exclusive. Hot keys and samples are
-    ordered by route, and of a route the heaviest key comes first.
+    Times are microseconds since the Unix epoch; `end_us` is exclusive. `keys` are those of the
+    busiest routes, by route id.
     """
 
     node: int
     start_us: int
     end_us: int
     rows: tuple[LoadRow, ...]
-    hot_keys: tuple[HotKeyCount, ...] = ()
-    key_samples: tuple[KeySample, ...] = ()
+    keys: tuple[RouteKeys, ...] = ()
 
 
 class CursorTag(StrEnum):

@@ -29,6 +29,7 @@ from workbench.model.node import (
     LoadRow,
     Member,
     NodeStatus,
+    RouteKeys,
     StoredVersion,
     Written,
 )
@@ -545,12 +546,13 @@ def _window(message: v1.LoadWindows) -> ClosedWindow:
             )
             for row in message.rows
         ),
-        hot_keys=tuple(
-            HotKeyCount(each.route_id, each.key, each.count, each.error)
-            for each in message.hot_keys
-        ),
-        key_samples=tuple(
-            KeySample(each.route_id, each.key, each.write, each.weight)
-            for each in message.key_samples
+        keys=tuple(
+            RouteKeys(
+                each.route_id,
+                each.untold_max,
+                tuple(HotKeyCount(h.key, h.count, h.error) for h in each.hot_keys),
+                tuple(KeySample(drawn.key, drawn.write, drawn.weight) for drawn in each.samples),
+            )
+            for each in message.keys
         ),
     )

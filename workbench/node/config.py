@@ -52,6 +52,7 @@ _FIELDS: Final = (
     "listen",
     "window_ms",
     "buckets",
+    "metrics_listen",
     "founded",
     "members",
     "routes",
@@ -85,6 +86,7 @@ class NodeConfig:
         routes: What the catalog starts with as version 1, ascending by start.
         window_ms: Length of a load window.
         buckets: Into how many parts a route's span is divided where its load is counted.
+        metrics_listen: `HOST:PORT` of /metrics, /healthz and /readyz; loopback. None: nowhere.
         founded: The node has been part of a cluster that served: an empty directory means that
             it lost what it promised to keep, and it does not start.
     """
@@ -97,6 +99,7 @@ class NodeConfig:
     routes: tuple[RouteDescriptor, ...]
     window_ms: int = WINDOW_MS
     buckets: int = BUCKETS
+    metrics_listen: str | None = None
     founded: bool = False
 
     @property
@@ -117,8 +120,9 @@ class NodeConfig:
 
     @property
     def alone(self) -> bool:
-        """Whether no other node has a vote in a group of this one."""
-        return all(self.voters_of(group) == {self.node} for group in self.groups)
+        """Whether no other node keeps a group of this one."""
+        others = [member for member in self.present if member.node != self.node]
+        return not any({*each.groups, *each.joins} & set(self.groups) for each in others)
 
     def voters_of(self, group: int) -> frozenset[int]:
         """Return the nodes that found a group; empty where there is no such group."""
@@ -183,6 +187,11 @@ def config_text(config: NodeConfig) -> str:
         f"listen = {_text(config.listen)}",
         f"window_ms = {config.window_ms}",
         f"buckets = {config.buckets}",
+        *(
+            []
+            if config.metrics_listen is None
+            else [f"metrics_listen = {_text(config.metrics_listen)}"]
+        ),
         *(["founded = true"] if config.founded else []),
     ]
     for member in config.members:
@@ -230,9 +239,13 @@ def check_config(config: NodeConfig, source: str) -> None:
         _refuse(source, what)
     for member in config.members:
         check_address(member.address, f"{source}: member {member.node}: address")
-    addresses = Counter(member.address for member in config.members)
+    # What a node that was removed listened on may be given to another.
+    addresses = Counter(member.address for member in config.present)
+    if config.metrics_listen is not None:
+        check_address(config.metrics_listen, f"{source}: metrics_listen")
+        addresses[config.metrics_listen] += 1
     if (twice := addresses.most_common(1)[0])[1] > 1:
-        _refuse(source, f"members: address {twice[0]!r} occurs twice")
+        _refuse(source, f"the address {twice[0]!r} occurs twice")
     _check_groups(config, source)
 
 
@@ -347,6 +360,9 @@ class _Reader:
             routes=ordered,
             window_ms=self._take(top, "", "window_ms", int, WINDOW_MS),
             buckets=self._take(top, "", "buckets", int, BUCKETS),
+            metrics_listen=(
+                self._take(top, "", "metrics_listen", str) if "metrics_listen" in top else None
+            ),
             founded=self._flag(top, "", "founded"),
         )
         check_config(config, str(self._path))

@@ -124,7 +124,8 @@ class Peers:
         if known is not None:
             self._by_address.pop(known.address, None)
         if member is not None:
-            groups = member.groups if known is None else known.groups
+            # Who joins keeps every group; without it they would end with their founders.
+            groups = tuple(sorted(self._voters)) if known is None else known.groups
             member = Member(node, member.address, groups)
             self._by_node[node] = self._by_address[member.address] = member
         self.members = tuple(self._by_node[each] for each in sorted(self._by_node))

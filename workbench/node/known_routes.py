@@ -49,6 +49,7 @@ class KnownRoutes:
         self._led: frozenset[int] = frozenset()
         self._history = RouteHistory(config.routes)
         self._silent = False
+        sampler.follow_leaders = self.follow_leaders
         self._tell_sampler()
 
     @property

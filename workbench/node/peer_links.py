@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from workbench.ports.peers import GroupMessage
 
 QUEUE_BYTES_MAX: Final = 32 * 2**20
+# While there is no stream: enough for an election, and no hours of heartbeats for who comes back.
+QUEUE_AWAY_BYTES_MAX: Final = 256 * 2**10
 RETRY_S: Final = 0.05
 RETRY_S_MAX: Final = 1.0
 STREAM: Final = "/workbench.peers.v1.Peers/Stream"
@@ -53,6 +55,7 @@ class _Link:
         filled: Set while there are any.
         connected: Whether the peer has accepted this node's hello.
         complained: Why the last stream ended, where that was told.
+        lost: Frames that were never written to a stream.
     """
 
     member: Member
@@ -61,12 +64,17 @@ class _Link:
     filled: asyncio.Event = field(default_factory=asyncio.Event)
     connected: bool = False
     complained: str = ""
+    lost: int = 0
 
     def take(self) -> list[bytes]:
         """Return what waits, and forget it."""
         frames, self.frames, self.waiting_bytes = self.frames, [], 0
         self.filled.clear()
         return frames
+
+    def drop(self) -> None:
+        """Lose what waits."""
+        self.lost += len(self.take())
 
 
 class PeerLinks:
@@ -106,9 +114,11 @@ class PeerLinks:
             link = self._links.get(node)
             if link is None:
                 continue
+            limit = QUEUE_BYTES_MAX if link.connected else QUEUE_AWAY_BYTES_MAX
             for frame in encode_frames(those):
-                if link.waiting_bytes + len(frame) > QUEUE_BYTES_MAX:
-                    link.take()
+                if link.waiting_bytes + len(frame) > limit:
+                    link.drop()
+                    link.lost += 1
                     self._unreachable(node)
                     break
                 link.frames.append(frame)
@@ -118,6 +128,14 @@ class PeerLinks:
     def connected(self) -> tuple[int, ...]:
         """Return the nodes to which a stream is open, ascending."""
         return tuple(sorted(node for node, link in self._links.items() if link.connected))
+
+    def waiting_bytes(self) -> Mapping[int, int]:
+        """Return by node how much waits to be written to its stream."""
+        return {node: self._links[node].waiting_bytes for node in sorted(self._links)}
+
+    def lost_frames(self) -> Mapping[int, int]:
+        """Return by node how many frames were never written to a stream, since the start."""
+        return {node: self._links[node].lost for node in sorted(self._links)}
 
     async def set(self, node: int, member: Member | None) -> None:
         """Begin to speak with a node that joins or moved, or with None let go of one."""
@@ -163,7 +181,7 @@ class PeerLinks:
                     pause = RETRY_S
                 self._complain(link, error)
             link.connected = False
-            link.take()
+            link.drop()
             self._unreachable(link.member.node)
             await asyncio.sleep(pause)
             pause = min(2 * pause, RETRY_S_MAX)
@@ -172,32 +190,26 @@ class PeerLinks:
         """Write what comes; returns or raises when the stream ends."""
         await channel.channel_ready()
         call = channel.stream_unary(STREAM)()
-        ended = asyncio.ensure_future(call.code())
+        # Else a stream that ends while nothing is to be sent would not be noticed.
+        call.add_done_callback(lambda _: link.filled.set())
         try:
             # A stream that has ended takes no frame; why it did, `await call` raises.
             with contextlib.suppress(asyncio.InvalidStateError):
-                await self._write(link, call, ended)
+                await self._write(link, call)
             await call
         finally:
-            ended.cancel()
             call.cancel()
 
-    async def _write(
-        self,
-        link: _Link,
-        call: grpc.aio.StreamUnaryCall,
-        ended: asyncio.Future[grpc.StatusCode],
-    ) -> None:
+    async def _write(self, link: _Link, call: grpc.aio.StreamUnaryCall) -> None:
         """Say hello, then write what comes until the stream has ended."""
         await call.write(encode_hello(self._cluster_id, self._node, link.member.node))
         # Sent once the peer has accepted the hello; one that refuses it sends nothing before.
         greeting = await call.initial_metadata()
-        if wire.metadata_value(greeting, wire.CLUSTER_KEY) is not None:
-            link.connected, link.complained = True, ""
-        while not ended.done():
-            filled = asyncio.ensure_future(link.filled.wait())
-            await asyncio.wait({ended, filled}, return_when=asyncio.FIRST_COMPLETED)
-            filled.cancel()
+        if wire.metadata_value(greeting, wire.CLUSTER_KEY) is None:
+            return  # the stream ends, and says why; a write would say something else
+        link.connected, link.complained = True, ""
+        while not call.done():
+            await link.filled.wait()
             for frame in link.take():
                 await call.write(frame)
 

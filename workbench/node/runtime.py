@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from workbench.host.host import Host
-    from workbench.host.values import Reply, Turn
+    from workbench.host.values import Dropped, Reply, Turn
     from workbench.model.node import GroupStatus
     from workbench.ports.consensus import Configuration
     from workbench.ports.peers import GroupMessage
@@ -104,6 +104,9 @@ class Runtime:
         self._engine = engine
         self._snapshots = snapshots or {}
         self.send = send
+        # Told how long each sync of the log, and each command, took in seconds.
+        self.synced: Callable[[float], None] = _ignore
+        self.proposed: Callable[[float], None] = _ignore
         self._clock_ms = clock_ms
         self._flush_after_bytes = flush_after_bytes
         self._wake = asyncio.Event()
@@ -123,6 +126,26 @@ class Runtime:
     def refused(self) -> int:
         """How many calls came after `stop`, and were refused for that."""
         return self._refused
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for their answer."""
+        return len(self._waiting)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the turns have ended with a failure."""
+        return self._failure is not None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether new calls are refused since `stop`."""
+        return self._stopping
+
+    @property
+    def dropped(self) -> Dropped:
+        """Messages of other nodes that came in and were dropped."""
+        return self._host.dropped
 
     def check_open(self) -> None:
         """Raise Unavailable (`node_stopping`) where new calls are refused."""
@@ -151,6 +174,7 @@ class Runtime:
             Unavailable: `node_stopping`, `queue_full`, `not_leader`; nothing was done.
             OutcomeUnknown: `node_failed`, `commit_timed_out`.
         """
+        began = time.perf_counter()
         token, future = self._expect(writes=True)
         try:
             self._host.propose(group, command, token)
@@ -159,6 +183,7 @@ class Runtime:
             raise
         self._wake.set()
         result = await future
+        self.proposed(time.perf_counter() - began)
         if isinstance(result, Refused):
             raise result.error
         assert isinstance(result, Done), result
@@ -333,7 +358,9 @@ class Runtime:
                     self._logged_bytes += len(entry.data) + _ENTRY_OVERHEAD_BYTES
         if turn.must_sync or turn.chunks:
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._syncer, self._sync, turn)
+            took_s = await loop.run_in_executor(self._syncer, self._sync, turn)
+            if turn.must_sync:
+                self.synced(took_s)
         finished = self._host.finish(turn, self._clock_ms())
         if finished.messages:
             self.send(finished.messages)
@@ -352,14 +379,19 @@ class Runtime:
         else:
             waiting.future.set_result(reply.result)
 
-    def _sync(self, turn: Turn) -> None:
-        """Make a turn durable: pieces first, since the log may say that all are there."""
+    def _sync(self, turn: Turn) -> float:
+        """Make a turn durable, and return how long the log took.
+
+        Pieces come first, since the log may say that all are there.
+        """
         for each in turn.chunks:
             self._snapshots[each.group].keep(each.chunk)
         for group in dict.fromkeys(each.group for each in turn.chunks):
             self._snapshots[group].sync()
+        began = time.perf_counter()
         if turn.must_sync:
             self._log.sync()
+        return time.perf_counter() - began
 
     async def _maintain(self) -> None:
         """Flush the engine beside the turns; cut the log once the flush is done."""
@@ -401,6 +433,10 @@ class Runtime:
             if not waiting.future.done():
                 waiting.future.set_exception(_failed(writes=waiting.writes))
         self._waiting.clear()
+
+
+def _ignore(_: float) -> None:
+    """Take no note."""
 
 
 def _timed_out(*, writes: bool) -> WorkbenchError:

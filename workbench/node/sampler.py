@@ -16,8 +16,12 @@ already told by them: up to half the buckets from few accesses, all of them from
 bounds are only added, where that doubles the buckets, and never moved: a split key that a plan
 took from them stays a bound. A child of a split has its parent's bounds inside its own span.
 
+Each window also tells the heaviest keys of its routes and draws some of their accesses
+(`hot_keys`), of the busiest routes where it cannot tell of all.
+
 Bounded: distinct keys and their bytes per window (beyond it a key's accesses go straight into
-their bucket), windows kept, rows kept. Not here: the clock, threads, hot keys, CPU time.
+their bucket, and its count is an upper bound with its error), windows kept, rows kept. Not here:
+the clock, threads; CPU time, which nobody measures per route (docs/adr/0008).
 """
 
 from __future__ import annotations
@@ -30,10 +34,19 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
 
 from workbench.model.keys import KEY_BYTES_MAX, Span
-from workbench.model.node import ClosedWindow, LoadRow
+from workbench.model.node import ClosedWindow, HotKeyCount, LoadRow, RouteKeys
+from workbench.model.route_keys import Evidence, joined
+from workbench.node.hot_keys import (
+    CROWD_KEYS_MAX,
+    SAMPLES_PER_ROUTE,
+    Draws,
+    Reservoir,
+    SpaceSaving,
+    evidence_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from workbench.model.routes import RouteDescriptor
     from workbench.routing.table import RouteTable
@@ -45,6 +58,9 @@ KEYS_PER_WINDOW_MAX: Final = 65_536
 KEY_BYTES_PER_WINDOW_MAX: Final = 16 * 2**20
 # Fewer say too little of where the load lies to give all buckets away: half are kept for later.
 ACCESSES_PER_BUCKET_MIN: Final = 16
+# Of hot keys and samples of one window, so that it fits into a message beside its rows.
+EVIDENCE_BYTES_MAX: Final = 512 * 2**10
+EVIDENCE_ROW_BYTES: Final = 32
 # An advance that comes later than this many windows found the process asleep, not idle.
 WINDOWS_LATE_MAX: Final = 10
 
@@ -69,6 +85,8 @@ class _Share:
     covered_us: int = 0
     counts: list[_Counts] = field(default_factory=list)
     folded: bool = False  # Whether some counts stand in `counts` already, told by `cuts`
+    reservoir: Reservoir | None = None  # of accesses that were not counted by key
+    told: list[Evidence] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.reset()
@@ -78,6 +96,8 @@ class _Share:
         self.counts = [[0, 0, 0, 0] for _ in range(len(self.cuts) + 1)]
         self.folded = False
         self.covered_us = 0
+        self.reservoir = None
+        self.told = []
 
     def bucket(self, key: bytes) -> _Counts:
         """Return the counts of the bucket that holds `key`."""
@@ -98,7 +118,8 @@ class Sampler:
         window_ms: Length of a window, from 1.
         buckets_per_route: Buckets that a route may have, from 1.
         windows_kept: Closed windows that are kept.
-        rows_kept: Rows that they may hold together; the newest window is always kept.
+        rows_kept: Rows, hot keys and samples that they may hold together; the newest window is
+            always kept.
     """
 
     def __init__(
@@ -113,6 +134,8 @@ class Sampler:
         assert window_ms >= 1, window_ms
         assert buckets_per_route >= 1, buckets_per_route
         assert windows_kept >= 1, windows_kept
+        # Called for a key that no led route holds; may call `set_routes`.
+        self.follow_leaders: Callable[[], None] = lambda: None
         self._node = node
         self._window_us = window_ms * 1_000
         self._buckets_max = buckets_per_route
@@ -130,6 +153,10 @@ class Sampler:
         self._bounds: dict[int, _Bounds] = {}  # by id, of all routes that exist, led or not
         self._keys: dict[bytes, _Counts] = {}  # each held by a share of `_owners`
         self._key_bytes = 0
+        # Set where keys came that could not be counted one by one; until the window closes no
+        # key is added to `_keys` then, so that no count lacks what the crowd was given before.
+        self._crowd: SpaceSaving | None = None
+        self._draws = Draws(node)
         self._nowhere: _Counts = [0, 0, 0, 0]  # accesses of keys that no share owns
 
     @property
@@ -150,7 +177,10 @@ class Sampler:
         """Count one read per pair of key and bytes."""
         keys = self._keys
         for key, size in sized:
-            counts = keys.get(key) or self._admit(key)
+            counts = keys.get(key)
+            if counts is None:
+                counts = self._admit(key, write=False)
+                keys = self._keys  # others, where the routes were told in between
             counts[0] += 1
             counts[2] += size
 
@@ -158,7 +188,10 @@ class Sampler:
         """Count one write per pair of key and bytes."""
         keys = self._keys
         for key, size in sized:
-            counts = keys.get(key) or self._admit(key)
+            counts = keys.get(key)
+            if counts is None:
+                counts = self._admit(key, write=True)
+                keys = self._keys
             counts[1] += 1
             counts[3] += size
 
@@ -214,16 +247,26 @@ class Sampler:
                 self._open_us = end_us
         self._seen_us = now_us
 
-    def _admit(self, key: bytes) -> _Counts:
-        """Return where accesses of a key are counted that this window has not seen."""
+    def _admit(self, key: bytes, *, write: bool) -> _Counts:
+        """Return where an access of a key is counted that has no count of its own."""
         share = self._owner(key)
         if share is None:
+            # Who answers for a key leads its group, perhaps since a moment ago.
+            self.follow_leaders()
+            share = self._owner(key)
+        if share is None:
             return self._nowhere
-        room = KEY_BYTES_PER_WINDOW_MAX - self._key_bytes
-        if len(self._keys) < KEYS_PER_WINDOW_MAX and len(key) <= room:
-            self._key_bytes += len(key)
-            counts = self._keys[key] = [0, 0, 0, 0]
-            return counts
+        if self._crowd is None:
+            room = KEY_BYTES_PER_WINDOW_MAX - self._key_bytes
+            if len(self._keys) < KEYS_PER_WINDOW_MAX and len(key) <= room:
+                self._key_bytes += len(key)
+                counts = self._keys[key] = [0, 0, 0, 0]
+                return counts
+            self._crowd = SpaceSaving(CROWD_KEYS_MAX)
+        self._crowd.add(key)
+        if share.reservoir is None:
+            share.reservoir = Reservoir(SAMPLES_PER_ROUTE, self._draws)
+        share.reservoir.offer(key, write=write)
         share.folded = True
         return share.bucket(key)
 
@@ -244,7 +287,8 @@ class Sampler:
             for key in keys:
                 del self._keys[key]
                 self._key_bytes -= len(key)
-            self._settle(share, keys)
+            taken = self._crowd.take(share.route.span) if self._crowd else ()
+            self._settle(share, keys, taken)
             share.stop(self._seen_us)
 
     def _by_share(self) -> dict[int, dict[bytes, _Counts]]:
@@ -255,8 +299,25 @@ class Sampler:
             owned[bisect_right(starts, key) - 1][key] = counts
         return {id(share): mine for share, mine in zip(self._owners, owned, strict=True)}
 
-    def _settle(self, share: _Share, mine: Mapping[bytes, _Counts]) -> None:
+    def _crowd_by_share(self) -> dict[int, list[HotKeyCount]]:
+        """Return the crowd's keys by the identity of the share that owns them."""
+        owned: dict[int, list[HotKeyCount]] = {}
+        for each in self._crowd.keys() if self._crowd else ():
+            owner = self._owners[bisect_right(self._starts, each.key) - 1]
+            owned.setdefault(id(owner), []).append(each)
+        return owned
+
+    def _settle(
+        self, share: _Share, mine: Mapping[bytes, _Counts], crowd: Iterable[HotKeyCount]
+    ) -> None:
         """Put the counts of a share's keys into its buckets, after choosing finer ones."""
+        if mine or share.reservoir is not None:
+            floor = self._crowd.floor if self._crowd else 0
+            told = evidence_of(
+                mine, self._draws, crowd=crowd, floor=floor, reservoir=share.reservoir
+            )
+            share.told.append(told)
+            share.reservoir = None
         cuts = self._finer(share, mine)
         if cuts != share.cuts and not share.folded:
             share.cuts = cuts
@@ -291,27 +352,31 @@ class Sampler:
     def _close(self, start_us: int, end_us: int, resume_us: int) -> None:
         """Make a window of what was counted, sampled until `end_us`; go on at `resume_us`."""
         mine = self._by_share()
+        crowd = self._crowd_by_share()
         rows: list[LoadRow] = []
         for share in self._shares.values():
             if share.sampled_from_us is not None:
-                self._settle(share, mine.get(id(share), {}))
+                self._settle(share, mine.get(id(share), {}), crowd.get(id(share), ()))
                 share.stop(end_us)
                 share.sampled_from_us = resume_us
             rows += _rows(share, self._window_us)
+        keys = _route_keys(self._shares.values())
         self._shares = {k: s for k, s in self._shares.items() if s.sampled_from_us is not None}
         for share in self._shares.values():
             _, share.cuts = self._bounds[share.route.route_id]
             share.reset()
         self._keys = {}
         self._key_bytes = 0
+        self._crowd = None
         rows.sort(key=lambda row: (row.bucket_start, row.route_id))
-        window = ClosedWindow(self._node, start_us, start_us + self._window_us, tuple(rows))
+        bounds_us = start_us, start_us + self._window_us
+        window = ClosedWindow(self._node, *bounds_us, tuple(rows), keys)
         self._closed.append(window)
-        self._rows += len(rows)
+        self._rows += _size(window)
         while len(self._closed) > self._windows_kept or (
             self._rows > self._rows_kept and len(self._closed) > 1
         ):
-            self._rows -= len(self._closed.popleft().rows)
+            self._rows -= _size(self._closed.popleft())
 
 
 def refine(
@@ -390,6 +455,25 @@ def _inherited(span: Span, past: Iterable[_Bounds]) -> _Bounds:
 
 def _identity(route: RouteDescriptor) -> _Identity:
     return route.route_id, route.group, route.span
+
+
+def _size(window: ClosedWindow) -> int:
+    return len(window.rows) + sum(len(each.hot_keys) + len(each.samples) for each in window.keys)
+
+
+def _route_keys(shares: Iterable[_Share]) -> tuple[RouteKeys, ...]:
+    """Return hot keys and samples, of the busiest routes where they are too many bytes."""
+    known = [(joined(share.told), share.route.route_id) for share in shares if share.told]
+    known.sort(key=lambda pair: (-pair[0].accesses, pair[1]))
+    left = EVIDENCE_BYTES_MAX
+    told = []
+    for evidence, route_id in known:
+        keys = [h.key for h in evidence.heavy] + [d.key for d in evidence.drawn]
+        left -= sum(EVIDENCE_ROW_BYTES + len(key) for key in keys)
+        if left < 0:
+            break
+        told.append(RouteKeys(route_id, evidence.untold_max, evidence.heavy, evidence.drawn))
+    return tuple(sorted(told, key=lambda each: each.route_id))
 
 
 def _rows(share: _Share, window_us: int) -> list[LoadRow]:

@@ -7,7 +7,7 @@
     failing disk, damaged state ──▶ event `failed`, last line on stderr ──▶ exit 1
 
 Everything is checked before the port is served: configuration, lock, identity, log, state, and
-that the port is free. Not here: what calls do (`node.services`), and turns (`node.runtime`).
+that the ports are free. Not here: what calls do (`node.services`), and turns (`node.runtime`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import socket
 import sys
 import traceback
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -39,6 +40,7 @@ from workbench.node.events import Events
 from workbench.node.forwarding import FORWARD_TIMEOUT_S, Peers
 from workbench.node.known_routes import KnownRoutes
 from workbench.node.log import SegmentLog
+from workbench.node.metrics import Answers, Metrics
 from workbench.node.peer_links import STREAM, PeerLinks
 from workbench.node.pieces import FilePieces
 from workbench.node.runtime import Runtime, wall_ms
@@ -58,9 +60,10 @@ from workbench.replica.raft_snapshot import EngineSnapshots
 from workbench.routing.rules import CATALOG_GROUP
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import AsyncIterator, Collection, Iterable
     from pathlib import Path
 
+    from workbench.model.node import Member
     from workbench.node.config import NodeConfig
     from workbench.ports.storage import Engine
 
@@ -129,16 +132,43 @@ async def _serve(config: NodeConfig, events: Events) -> None:
             events=events,
         )
         runtime.send = links.send
-        peers = Peers(config.present, config.node, runtime.leader)
+        peers = Peers(_keepers(config), config.node, runtime.leader)
         sampler = Sampler(config.node, window_ms=config.window_ms, buckets_per_route=config.buckets)
         routes = KnownRoutes(config, runtime, peers, sampler, events)
         desk = Desk(config, runtime, peers, routes, sampler, events)
         _register(server, desk, links)
         try:
-            await _run(server, desk, links, stop)
+            async with _monitored(desk, links):
+                await _run(server, desk, links, stop)
         finally:
             await peers.close()
     events.tell("stopped")
+
+
+@contextlib.asynccontextmanager
+async def _monitored(desk: Desk, links: PeerLinks) -> AsyncIterator[None]:
+    """Tell monitors how the node is, where it has an address for them."""
+    address = desk.config.metrics_listen
+    if address is None:
+        yield
+        return
+    metrics = Metrics(desk.config)
+    metrics.watch(desk.runtime, links, desk.sampler)
+    answers = Answers(
+        address,
+        text=metrics.text,
+        failed=lambda: "the turns have ended: see the node's log" if desk.runtime.failed else "",
+        waiting=lambda: _why_not_ready(desk),
+    )
+    async with answers:
+        yield
+
+
+def _why_not_ready(desk: Desk) -> str:
+    if desk.runtime.stopping:
+        return "the node is stopping"
+    waiting = _not_led(desk)
+    return f"no leader is known of groups {', '.join(map(str, waiting))}" if waiting else ""
 
 
 async def _run(server: grpc.aio.Server, desk: Desk, links: PeerLinks, stop: asyncio.Event) -> None:
@@ -297,6 +327,14 @@ def _open_runtime(config: NodeConfig, directory: NodeDirectory) -> Runtime:
             with contextlib.suppress(WorkbenchError):  # the first failure is what is told
                 close()
         raise
+
+
+def _keepers(config: NodeConfig) -> tuple[Member, ...]:
+    """Return the nodes with the groups that they keep, founded or joined."""
+    return tuple(
+        replace(member, groups=tuple(sorted({*member.groups, *member.joins})), joins=())
+        for member in config.present
+    )
 
 
 def _bootstrap(config: NodeConfig, group: int) -> Bootstrap:

@@ -62,12 +62,16 @@ class LoadAnswer:
         window_ms: Length of a window.
         oldest: Start of the oldest window that the system still keeps; None for none.
         notes: What was assumed, by name; stored with the data.
+        hot_keys: HOT_KEY schema, of those windows; None where the system tells of no keys.
+        key_samples: KEY_SAMPLE schema, likewise.
     """
 
     windows: pa.Table
     window_ms: int
     oldest: datetime | None
     notes: Mapping[str, str] = field(default_factory=dict)
+    hot_keys: pa.Table | None = None
+    key_samples: pa.Table | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from workbench.errors import Conflict, Corruption, NotFound, Storage
@@ -57,11 +58,40 @@ def read(directory: Path) -> tuple[NodeConfig, ...]:
         raise _damaged(file, f"{type(error).__name__}: {error}") from error
     if not known or [name for _, name in names] != [f"node-{node}" for node, _ in names]:
         raise _damaged(file, "its schema or its nodes are not as written")
-    configs = tuple(read_config(config_file(directory / name)) for _, name in names)
+    configs = _configs(directory, names)
     expected = [(node, document.get("cluster_id"), directory / name) for node, name in names]
     if not names or [(c.node, c.cluster_id, c.dir) for c in configs] != expected:
         raise _damaged(file, "the configurations of its nodes do not belong to it")
     return configs
+
+
+def _configs(directory: Path, names: Sequence[tuple[int, str]]) -> tuple[NodeConfig, ...]:
+    """Return the nodes' configurations; one that is gone follows from another node's.
+
+    A node whose whole directory is gone has to be known still: else it could not be removed.
+    """
+    found = {
+        node: read_config(file)
+        for node, name in names
+        if (file := config_file(directory / name)).exists()
+    }
+    if not found:
+        raise _damaged(directory / CLUSTER_FILE, "none of its nodes has a configuration")
+    like = next(iter(found.values()))
+    addresses = {
+        member.node: member.address for config in found.values() for member in config.members
+    }
+    for node, name in names:
+        if node not in found and node in addresses:
+            found[node] = replace(
+                like,
+                node=node,
+                dir=directory / name,
+                listen=addresses[node],
+                metrics_listen=None,
+                founded=any(config.founded for config in found.values()),
+            )
+    return tuple(found[node] for node, _ in names if node in found)
 
 
 def write_list(directory: Path, configs: Sequence[NodeConfig]) -> None:

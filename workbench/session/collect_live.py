@@ -1,8 +1,12 @@
 """Collect from a running cluster: what is new of its load windows and routes, into the catalog.
 
-    connector ──load(since)──▶ windows newer than the newest collected ──┐
-              ──snapshot()───▶ routes, where their version is new ───────┴─▶ one record
+    connector ──load(since)──▶ windows newer than the newest collected,
+                               with their heavy keys and key samples ────┐
+              ──snapshot()───▶ routes, where their version is new ───────┼─▶ one record
+              ──versions()───▶ routes of every version in between ───────┘
 
+- Every catalog version since the one collected last is recorded, where the source tells of them;
+  versions that the cluster no longer keeps are told as a gap.
 - Appended, never rewritten: rows of every catalog version stay, and a window is stored once. The
   record is bound to the number of rows that was read before; where another collector was first,
   what is new is worked out again.
@@ -21,15 +25,15 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from workbench.catalog.catalog import Write
 from workbench.errors import Conflict, Corruption, InvalidArgument, NotFound, Unavailable
-from workbench.model.load import check_load
-from workbench.model.tables import LOAD_WINDOW, routes_to_table
+from workbench.model.load import check_hot_keys, check_key_samples, check_load
+from workbench.model.tables import HOT_KEY, KEY_SAMPLE, LOAD_WINDOW, routes_to_table
 from workbench.model.times import parse_time, rfc3339
 from workbench.ports.connector import LoadSource
 from workbench.ports.counters import CounterSource, counter_answer
@@ -54,6 +58,8 @@ if TYPE_CHECKING:
 
 LOOPBACK_CLUSTER: Final = "local"
 WARNINGS_KEPT: Final = 20
+# Beside the windows, by dataset; of the same time.
+KEY_KINDS: Final = ("hot_key", "key_sample")
 # Other collectors may be first so often before this one says that it is too busy.
 ATTEMPTS_MAX: Final = 8
 
@@ -137,6 +143,7 @@ class _Known(NamedTuple):
 
     load: Manifest | None
     route: Manifest | None
+    keys: Mapping[str, Manifest] = {}
 
     def text(self, name: str) -> str | None:
         """Return a property of the load, else of the routes."""
@@ -173,6 +180,17 @@ class _Told(NamedTuple):
 
     load: LoadAnswer | None
     snapshot: RouteSnapshot
+    between: tuple[RouteSnapshot, ...] = ()  # versions after the one collected and before it
+    missing: int = 0  # of those, versions that the cluster tells no more
+
+
+@runtime_checkable
+class VersionSource(Protocol):
+    """A place that tells the routes of every catalog version, not of the newest alone."""
+
+    def versions(self, after: int) -> list[RouteSnapshot]:
+        """Return the routes of the versions above `after` that are still kept, ascending."""
+        ...
 
 
 def collect_live(
@@ -203,7 +221,7 @@ def collect_live(
             progress("asking the cluster", 0, None)
             load = _load_of(source, cluster, None if options.replace else known.until)
             # After the load, so that no window tells of a route that the catalog does not have.
-            told = _Told(load, source.snapshot())
+            told = _versions(source, load, 0 if options.replace else known.catalog_version)
             if not options.replace:
                 _check_same(cluster, known, told)
             progress("writing to the catalog", 0, None)
@@ -280,6 +298,17 @@ def cluster_of_url(url: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", host).strip("-") or scheme
 
 
+def _versions(source: RouteSource, load: LoadAnswer | None, after: int) -> _Told:
+    """Return the newest routes, and those of versions that came since `after`."""
+    snapshot = source.snapshot()
+    if not isinstance(source, VersionSource) or not 0 < after < snapshot.catalog_version:
+        return _Told(load, snapshot)
+    told = source.versions(after)
+    between = tuple(each for each in told if each.catalog_version < snapshot.catalog_version)
+    missing = snapshot.catalog_version - after - 1 - len(between)
+    return _Told(load, snapshot, between, missing)
+
+
 def _load_of(source: RouteSource, cluster: str, since: datetime | None) -> LoadAnswer | None:
     """Return the load that a source tells, as windows or as totals; None where it tells none."""
     if not source.capabilities().load:
@@ -296,7 +325,8 @@ def _load_of(source: RouteSource, cluster: str, since: datetime | None) -> LoadA
 def _known(catalog: Catalog, cluster: str) -> _Known:
     """Return what is collected; Conflict where the name holds a trace."""
     there = {manifest.name.partition("/")[2]: manifest for manifest in catalog.list(f"{cluster}/")}
-    known = _Known(there.get("load_window"), there.get("route"))
+    keys: dict[str, Manifest] = {kind: there[kind] for kind in KEY_KINDS if kind in there}
+    known = _Known(there.get("load_window"), there.get("route"), keys)
     try:
         _ = known.since, known.until, known.windows, known.catalog_version
     except (ValueError, InvalidArgument) as error:
@@ -370,6 +400,7 @@ def _store(  # noqa: PLR0913, PLR0917 - one step of collect_live, one call
         writes.append(
             _write(f"{cluster}/load_window", windows, properties | own, known.load, options)
         )
+        writes += _key_writes(cluster, before.until, known, told.load, properties, options)
     elif options.replace and told.load is not None:
         raise Unavailable(
             f"{source_url} has closed no load window yet, so nothing can be replaced",
@@ -377,7 +408,7 @@ def _store(  # noqa: PLR0913, PLR0917 - one step of collect_live, one call
             hint=f"its windows are {told.load.window_ms} ms long: try again later",
         )
     if new_routes:
-        table = routes_to_table(told.snapshot)
+        table = pa.concat_tables(routes_to_table(each) for each in (*told.between, told.snapshot))
         own = {"catalog_version": str(version)}
         writes.append(_write(f"{cluster}/route", table, properties | own, known.route, options))
     if writes:
@@ -412,7 +443,8 @@ def _write(
     options: LiveOptions,
 ) -> Write:
     """Return the write of one dataset, bound to what was read of it unless it replaces it."""
-    column = TIME_COLUMNS.get(name.rpartition("/")[2])
+    kind = name.rpartition("/")[2]
+    column = "window_start" if kind in KEY_KINDS else TIME_COLUMNS.get(kind)
     if options.replace:
         return Write(name, table, "replace", properties, time_column=column)
     rows = known.row_count if known else 0
@@ -423,11 +455,34 @@ def _new_windows(load: LoadAnswer | None, newer_than: datetime | None) -> pa.Tab
     """Return the rows of windows that end later than those collected, also from a lax source."""
     if load is None:
         return LOAD_WINDOW.empty_table()
-    windows = check_load(load.windows, "load of the cluster")
-    if newer_than is None:
+    return _newer(check_load(load.windows, "load of the cluster"), newer_than)
+
+
+def _newer(windows: pa.Table, than: datetime | None) -> pa.Table:
+    if than is None:
         return windows
-    start = pa.scalar(newer_than, LOAD_WINDOW.field("window_start").type)
+    start = pa.scalar(than, LOAD_WINDOW.field("window_start").type)
     return windows.filter(pc.greater_equal(windows.column("window_start"), start))
+
+
+def _key_writes(  # noqa: PLR0913, PLR0917 - a part of _store
+    cluster: str,
+    newer_than: datetime | None,
+    known: _Known,
+    load: LoadAnswer,
+    properties: Mapping[str, str],
+    options: LiveOptions,
+) -> Iterator[Write]:
+    """Yield the writes of what is told of keys; of what another cluster told, nothing stays."""
+    hot_keys, samples = load.hot_keys, load.key_samples
+    tables = (
+        HOT_KEY.empty_table() if hot_keys is None else check_hot_keys(hot_keys),
+        KEY_SAMPLE.empty_table() if samples is None else check_key_samples(samples),
+    )
+    for kind, told in zip(KEY_KINDS, tables, strict=True):
+        new, held = _newer(told, newer_than), known.keys.get(kind)
+        if new.num_rows or (options.replace and held is not None):
+            yield _write(f"{cluster}/{kind}", new, properties, held, options)
 
 
 def _warnings(source_url: str, before: _Known, told: _Told, starts: list[datetime]) -> list[str]:
@@ -443,6 +498,11 @@ def _warnings(source_url: str, before: _Known, told: _Told, starts: list[datetim
             for end, start in zip(ends, starts, strict=False)
             if end is not None and end < start
         ]
+    if told.missing:
+        warnings.append(
+            f"{told.missing} catalog versions between {before.catalog_version} and "
+            f"{told.snapshot.catalog_version} were not recorded: the cluster no longer tells them"
+        )
     if told.snapshot.catalog_version < before.catalog_version:
         warnings.append(
             f"the routes are at version {told.snapshot.catalog_version}, version "
@@ -471,7 +531,7 @@ def _accesses(windows: pa.Table) -> int | None:
 
 def _datasets(catalog: Catalog, cluster: str) -> tuple[CollectedDataset, ...]:
     found = []
-    for kind in ("load_window", "route"):
+    for kind in ("load_window", *KEY_KINDS, "route"):
         try:
             manifest = catalog.get(f"{cluster}/{kind}")
         except NotFound:

@@ -8,7 +8,8 @@
 Rules: group g is founded on `replicas` nodes in turn, from node ((g − 1) mod nodes) + 1. Whatever
 `up` began it stops again where it fails; it never touches a node that ran before. Only the process
 that holds a directory's lock is ever signalled. `up` on a directory that has a cluster starts what
-is not running of it.
+is not running of it; there, a node that cannot start stops nobody where every group has a majority
+without it: so it can be removed.
 
 Not here: what a node does, and nodes on other machines.
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NoReturn, TypedDict, Unpack
 
 from workbench.errors import (
@@ -109,21 +110,25 @@ class NodeState:
     Attributes:
         node: Its id.
         address: `HOST:PORT`.
+        metrics_address: Likewise, of its metrics; None where it serves none.
         dir: Its directory.
         groups: Of which it keeps a replica.
         pid: Of the process that has its directory; None where there is none, or it has not
             said yet.
         status: What it answers; None where it does not.
         last_line: Of its log; None where it wrote none.
+        joining: It is being added, and votes nowhere yet.
     """
 
     node: int
     address: str
+    metrics_address: str | None
     dir: Path
     groups: tuple[int, ...]
     pid: int | None
     status: NodeStatus | None
     last_line: str | None
+    joining: bool = False
 
     @property
     def up(self) -> bool:
@@ -252,7 +257,9 @@ def _up(
             _check_same(directory, configs, options)
         else:
             configs = _new(directory, options)
-        down_now = [config for config in configs if holder_of(config.dir) is None]
+        # One that has no vote yet knows no leader either: whoever adds it starts it.
+        voting = [config for config in configs if not _joins(config)]
+        down_now = [config for config in voting if holder_of(config.dir) is None]
         if not down_now:
             raise AlreadyExists(
                 f"the cluster in {directory} is up",
@@ -261,10 +268,14 @@ def _up(
             )
         for config in down_now:
             check_port_free(config)
+        for config in down_now:
+            if not config_file(config.dir).exists():
+                make_folder(config.dir)
+                write_config(config_file(config.dir), config)
         started += down_now
-        _start(configs, down_now, progress)
-        for config in configs:
-            if not config.founded and not config.joins:
+        missing = _start(voting, down_now, progress)
+        for config in voting:
+            if not config.founded and config.node not in missing:
                 write_config(config_file(config.dir), replace(config, founded=True))
     return status(directory)
 
@@ -281,11 +292,13 @@ def _state(config: NodeConfig) -> NodeState:
     return NodeState(
         node=config.node,
         address=config.listen,
+        metrics_address=config.metrics_listen,
         dir=config.dir,
         groups=config.groups,
         pid=pid or None,
         status=answer,
         last_line=last_line(config),
+        joining=_joins(config),
     )
 
 
@@ -324,6 +337,7 @@ def _new(directory: Path, options: ClusterOptions) -> tuple[NodeConfig, ...]:
             hint=f"choose 1 to {min(nodes, VOTERS_MAX)} replicas, or more nodes",
         )
     ports = choose_ports(nodes, options.get("base_port"))
+    metrics = [port for port in choose_ports(2 * nodes, None) if port not in ports]
     members = tuple(
         Member(node, f"{HOST}:{ports[node - 1]}", _founded(node, nodes, groups, replicas))
         for node in range(1, nodes + 1)
@@ -339,6 +353,7 @@ def _new(directory: Path, options: ClusterOptions) -> tuple[NodeConfig, ...]:
             routes=_ascending(routes),
             window_ms=_or_default(options.get("window_ms"), WINDOW_MS),
             buckets=_or_default(options.get("buckets"), BUCKETS),
+            metrics_listen=f"{HOST}:{metrics[member.node - 1]}",
         )
         for member in members
     )
@@ -385,67 +400,93 @@ def _check_same(directory: Path, configs: Sequence[NodeConfig], options: Cluster
 
 def _start(
     configs: Sequence[NodeConfig], missing: Sequence[NodeConfig], progress: Progress
-) -> None:
-    """Start the missing nodes, and wait until all serve; stop them again where one does not."""
-    started: dict[int, NodeProcess] = {}
+) -> frozenset[int]:
+    """Start the missing nodes, and wait until all serve; stop them again where one does not.
+
+    Return those that ended, and that every group can do without.
+    """
+    starting = _Starting(configs, time.monotonic() + START_SECONDS_MAX)
     try:
         for config in missing:
-            started[config.node] = NodeProcess.start(config)
-        deadline = time.monotonic() + START_SECONDS_MAX
+            starting.started[config.node] = NodeProcess.start(config)
         for done, config in enumerate(configs):
             progress("starting nodes", done, len(configs))
-            _await_led(config, started, deadline)
+            starting.await_led(config)
         progress("starting nodes", len(configs), len(configs))
-        _await_catalog(configs, started, deadline)
+        for config in configs:
+            starting.await_catalog(config)
     except BaseException:
-        stop_started(list(started.values()))
+        stop_started(list(starting.started.values()))
         raise
-
-
-def _await_led(config: NodeConfig, started: dict[int, NodeProcess], deadline: float) -> None:
-    """Return once every group of the node is served, by it or by a node that it knows."""
-    while True:
-        answer: NodeStatus | None = None
-        with contextlib.suppress(Unavailable):
-            answer = _ask(config)
-        if answer is not None and all(_is_led(group, config.node) for group in answer.groups):
-            return
-        _pause_or_fail(config, started, deadline, "had groups that nobody served")
+    return frozenset(starting.ended)
 
 
 def _is_led(group: GroupStatus, node: int) -> bool:
     return group.serving or group.leader_node not in {0, node}
 
 
-def _await_catalog(
-    configs: Sequence[NodeConfig], started: dict[int, NodeProcess], deadline: float
-) -> None:
-    """Return once every node answers with the routes: each can be asked for any key then."""
-    for config in configs:
-        while True:
+@dataclass(slots=True)
+class _Starting:
+    """Nodes that are coming up.
+
+    Attributes:
+        configs: Of all nodes.
+        deadline: Until when, by the monotonic clock.
+        started: Processes of ours, by node.
+        ended: Those of them that ended, and that every group can do without.
+    """
+
+    configs: Sequence[NodeConfig]
+    deadline: float
+    started: dict[int, NodeProcess] = field(default_factory=dict)
+    ended: set[int] = field(default_factory=set)
+
+    def await_led(self, config: NodeConfig) -> None:
+        """Return once every group of the node is served, by it or by a node that it knows."""
+        while config.node not in self.ended:
+            answer: NodeStatus | None = None
+            with contextlib.suppress(Unavailable):
+                answer = _ask(config)
+            if answer is not None and all(_is_led(group, config.node) for group in answer.groups):
+                return
+            self._pause_or_fail(config, "had groups that nobody served")
+
+    def await_catalog(self, config: NodeConfig) -> None:
+        """Return once the node answers with the routes: it can be asked for any key then."""
+        while config.node not in self.ended:
             try:
                 with contextlib.closing(
                     NodeClient([config.listen], timeout_s=STATUS_TIMEOUT_S)
                 ) as client:
                     client.list_routes()
-                break
             except Unavailable as error:
                 what = f"did not answer with the routes ({error.message})"
-                _pause_or_fail(config, started, deadline, what)
+                self._pause_or_fail(config, what)
+            else:
+                return
 
+    def _pause_or_fail(self, config: NodeConfig, what: str) -> None:
+        """Wait a moment; raise where a process that is needed has ended, or the time is up."""
+        for node, process in self.started.items():
+            if node not in self.ended and process.has_ended():
+                self.ended.add(node)
+                if not self._bear():
+                    _start_failed(process.config, process.last_line())
+        if time.monotonic() > self.deadline:
+            own = self.started.get(config.node)
+            last = f"; the last line of its log: {own.last_line()}" if own else ""
+            _start_failed(config, f"it {what} within {START_SECONDS_MAX:g} s{last}")
+        time.sleep(POLL_SECONDS)
 
-def _pause_or_fail(
-    config: NodeConfig, started: dict[int, NodeProcess], deadline: float, what: str
-) -> None:
-    """Wait a moment; raise where a process of ours has ended, or the time is up."""
-    for process in started.values():
-        if process.has_ended():
-            _start_failed(process.config, process.last_line())
-    if time.monotonic() > deadline:
-        own = started.get(config.node)
-        last = f"; the last line of its log: {own.last_line()}" if own else ""
-        _start_failed(config, f"it {what} within {START_SECONDS_MAX:g} s{last}")
-    time.sleep(POLL_SECONDS)
+    def _bear(self) -> bool:
+        """Tell whether every group of a cluster that has served has a majority left."""
+        if not any(config.founded for config in self.configs):
+            return False
+        for group in {group for config in self.configs for group in config.groups}:
+            keep = {config.node for config in self.configs if group in config.groups}
+            if 2 * len(keep - self.ended) <= len(keep):
+                return False
+        return True
 
 
 def _start_failed(config: NodeConfig, why: str) -> NoReturn:
@@ -455,6 +496,10 @@ def _start_failed(config: NodeConfig, why: str) -> NoReturn:
         hint=f"see {config.dir / 'node.log'}",
         retryable=False,
     )
+
+
+def _joins(config: NodeConfig) -> bool:
+    return bool(config.joins) and not config.founded
 
 
 def _or_default(value: int | None, default: int) -> int:

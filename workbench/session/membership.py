@@ -1,12 +1,14 @@
 """Nodes that join and leave a cluster on this machine, and leaders that change, while it serves.
 
-    add_node:     configure ▸ start ▸ tell the others ▸ learner of each group ▸ caught up ▸ voter
+    add_node:     configure ▸ start ▸ tell the others ▸ learner of each group, caught up
+                  ▸ founded ▸ voter of each group
     remove_node:  hand over what it leads ▸ member of no group ▸ stop ▸ forget
 
 Rules: node ids are never used again. Every step looks first whether it was done, so that a run
 that was killed is gone on with by the same command. A group changes by one voter at a time, and
 only by what its own log agrees on; the configuration files tell a node where the others are, and
-which groups to keep. A node is removed only where every group keeps a majority without it.
+which groups to keep. A node is removed only where every group keeps a majority without it that
+runs now. A node that has a vote is `founded`: it never starts again from an empty directory.
 """
 
 from __future__ import annotations
@@ -16,7 +18,14 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from workbench.errors import InvalidArgument, InvalidInput, NotFound, Unavailable, WorkbenchError
+from workbench.errors import (
+    Conflict,
+    InvalidArgument,
+    InvalidInput,
+    NotFound,
+    Unavailable,
+    WorkbenchError,
+)
 from workbench.model.node import Member
 from workbench.node.admin_client import AdminClient
 from workbench.node.config import write_config
@@ -36,11 +45,13 @@ from workbench.session.progress import Progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from workbench.node.config import NodeConfig
 
 CALL_S: Final = 5.0
+ANSWER_S: Final = 2.0
 STEP_SECONDS_MAX: Final = 60.0
 CATCH_UP_SECONDS_MAX: Final = 600.0
 PAUSE_S: Final = 0.1
@@ -50,10 +61,11 @@ BEHIND_ENTRIES_MAX: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A node that joined: its id and address, and the groups that it votes in now."""
+    """A node that joined: its id, its addresses, and the groups that it votes in now."""
 
     node: int
     address: str
+    metrics_address: str | None
     groups: tuple[int, ...]
 
 
@@ -84,7 +96,7 @@ def add_node(directory: Path, *, port: int | None = None, progress: Progress = s
     directory = directory.resolve()
     with cluster.exclusive(directory):
         configs = cluster.read(directory)
-        joining = next((each for each in configs if not each.founded and each.joins), None)
+        joining = _begun(configs)
         if joining is None:
             configs, joining = _write_joining(directory, configs, port)
         others = [each for each in configs if each.node != joining.node]
@@ -95,18 +107,21 @@ def add_node(directory: Path, *, port: int | None = None, progress: Progress = s
         try:
             _await_answer(joining, started)
             with AdminClient([each.listen for each in others], timeout_s=CALL_S) as client:
-                for each in others:
-                    client.set_peer(joining.node, joining.listen, at=each.listen)
+                _tell(client, others, joining.node, joining.listen)
+                for done, group in enumerate(joining.joins):
+                    progress("learning groups", done, len(joining.joins))
+                    _learn(client, joining, group)
+                joining = replace(joining, founded=True)
+                write_config(cluster.config_file(joining.dir), joining)
                 for done, group in enumerate(joining.joins):
                     progress("joining groups", done, len(joining.joins))
-                    _join(client, joining, group)
+                    _vote(client, joining, group)
         except BaseException:
             if started is not None and not _votes_anywhere(others, joining):
                 stop_started([started])
             raise
         progress("joining groups", len(joining.joins), len(joining.joins))
-        write_config(cluster.config_file(joining.dir), replace(joining, founded=True))
-        return Added(joining.node, joining.listen, joining.joins)
+        return Added(joining.node, joining.listen, joining.metrics_listen, joining.joins)
 
 
 def remove_node(directory: Path, node: int, *, progress: Progress = silent) -> Removed:
@@ -115,9 +130,8 @@ def remove_node(directory: Path, node: int, *, progress: Progress = silent) -> R
     Raises:
         NotFound: `cluster_absent`, `node_absent`.
         InvalidArgument: `node_last`: it is the only one that keeps a group.
-        Conflict: `cluster_busy`.
-        Unavailable: a group has no leader, or would have no majority. The same command goes on
-            where it was.
+        Conflict: `cluster_busy`; `majority_lost`: too few of a group's other voters run.
+        Unavailable: a group has no leader. The same command goes on where it was.
     """
     directory = directory.resolve()
     with cluster.exclusive(directory):
@@ -132,14 +146,14 @@ def remove_node(directory: Path, node: int, *, progress: Progress = silent) -> R
                 code="node_last",
                 hint="`workbench cluster down` stops it",
             )
+        running = {each.node for each in others if _answers(each)}
         with AdminClient([each.listen for each in others], timeout_s=CALL_S) as client:
             for done, group in enumerate(leaving.groups):
                 progress("leaving groups", done, len(leaving.groups))
-                _leave(client, leaving, group)
+                _leave(client, leaving, group, running)
             progress("leaving groups", len(leaving.groups), len(leaving.groups))
             stopped = stop([leaving])
-            for each in others:
-                client.set_peer(node, None, at=each.listen)
+            _tell(client, others, node, None)
         _forget(directory, others, node)
         return Removed(node, leaving.groups, stopped[0] if stopped else None)
 
@@ -159,15 +173,52 @@ def transfer_leader(directory: Path, group: int, node: int) -> None:
         client.transfer_leader(group, node)
 
 
+def _begun(configs: Sequence[NodeConfig]) -> NodeConfig | None:
+    """Return the node that an earlier command began to add, None for none."""
+    for each in configs:
+        if each.joins and not each.founded:
+            return each
+        others = [other.listen for other in configs if other.node != each.node]
+        if each.joins and each.node == configs[-1].node:
+            with AdminClient(others, timeout_s=CALL_S) as client:
+                learns = [g for g in each.joins if each.node in client.group_members(g).learners]
+            if learns:
+                return each
+    return None
+
+
+def _tell(
+    client: AdminClient, others: Sequence[NodeConfig], node: int, address: str | None
+) -> None:
+    """Tell nodes where another one is; those that are down will read it in their configuration."""
+    for each in others:
+        try:
+            client.set_peer(node, address, at=each.listen)
+        except Unavailable:
+            if holder_of(each.dir) is not None:
+                raise
+
+
+def _answers(config: NodeConfig) -> bool:
+    """Tell whether a node answers."""
+    try:
+        with AdminClient([config.listen], timeout_s=ANSWER_S) as client:
+            return client.status().node == config.node
+    except WorkbenchError:
+        return False
+
+
 def _write_joining(
     directory: Path, configs: Sequence[NodeConfig], port: int | None
 ) -> tuple[tuple[NodeConfig, ...], NodeConfig]:
     """Write the configuration of a new node, and tell those of the others of it."""
     first = configs[0]
-    number = max(member.node for member in first.members) + 1
+    # All of them, since an earlier command may have been killed between two of these files.
+    known = {member.node: member for config in configs for member in config.members}
+    number = max(known) + 1
     groups = tuple(sorted({group for member in first.members for group in member.groups}))
-    taken = port if port is not None else choose_ports(1, None)[0]
-    member = Member(number, f"{HOST}:{taken}", (), groups)
+    taken, metrics = choose_ports(2, None)
+    member = Member(number, f"{HOST}:{taken if port is None else port}", (), groups)
     members = (*first.members, member)
     joining = replace(
         first,
@@ -175,6 +226,7 @@ def _write_joining(
         dir=directory / f"node-{number}",
         listen=member.address,
         members=members,
+        metrics_listen=f"{HOST}:{metrics}",
         founded=False,
     )
     check_port_free(joining)
@@ -186,8 +238,8 @@ def _write_joining(
     return tuple(changed), joining
 
 
-def _join(client: AdminClient, joining: NodeConfig, group: int) -> None:
-    """Make a node a voter of a group, by way of a learner that has caught up."""
+def _learn(client: AdminClient, joining: NodeConfig, group: int) -> None:
+    """Make a node a learner of a group, and return once it has caught up."""
 
     def learn() -> bool:
         now = client.group_members(group)
@@ -202,6 +254,17 @@ def _join(client: AdminClient, joining: NodeConfig, group: int) -> None:
         there = next(each for each in client.status(leader).groups if each.group == group)
         return here.applied_index + BEHIND_ENTRIES_MAX >= there.commit_index
 
+    _until(
+        learn, f"node {joining.node} does not become a learner of group {group}", STEP_SECONDS_MAX
+    )
+    _until(
+        caught_up, f"node {joining.node} does not catch up in group {group}", CATCH_UP_SECONDS_MAX
+    )
+
+
+def _vote(client: AdminClient, joining: NodeConfig, group: int) -> None:
+    """Make a learner a voter of a group."""
+
     def vote() -> bool:
         now = client.group_members(group)
         if joining.node not in now.voters:
@@ -209,15 +272,10 @@ def _join(client: AdminClient, joining: NodeConfig, group: int) -> None:
             client.change_members(group, Configuration(now.voters | {joining.node}, rest))
         return True
 
-    what = f"node {joining.node} does not become a voter of group {group}"
-    _until(learn, what, STEP_SECONDS_MAX)
-    _until(
-        caught_up, f"node {joining.node} does not catch up in group {group}", CATCH_UP_SECONDS_MAX
-    )
-    _until(vote, what, STEP_SECONDS_MAX)
+    _until(vote, f"node {joining.node} does not become a voter of group {group}", STEP_SECONDS_MAX)
 
 
-def _leave(client: AdminClient, leaving: NodeConfig, group: int) -> None:
+def _leave(client: AdminClient, leaving: NodeConfig, group: int, running: AbstractSet[int]) -> None:
     """Make a node no member of a group; what it leads it hands over first."""
 
     def gone() -> bool:
@@ -231,13 +289,21 @@ def _leave(client: AdminClient, leaving: NodeConfig, group: int) -> None:
                 code="node_last",
                 hint="add another node first: `workbench cluster add-node`",
             )
+        if leaving.node in now.voters and 2 * len(voters & running) <= len(voters):
+            away = ", ".join(map(str, sorted(voters - running)))
+            raise Conflict(
+                f"without node {leaving.node}, group {group} would have the voters "
+                f"{sorted(voters)} and no majority: {away} does not answer",
+                code="majority_lost",
+                hint="`workbench cluster up` starts it; or remove that one first",
+            )
         leads = any(
             status.group == group and status.leader_node == leaving.node
             for status in client.status().groups
         )
         if leads:
             with contextlib.suppress(WorkbenchError):  # it may be gone: then it leads no longer
-                client.transfer_leader(group, min(voters))
+                client.transfer_leader(group, min(voters & running))
         client.change_members(group, Configuration(voters, now.learners - {leaving.node}))
         return True
 

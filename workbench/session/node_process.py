@@ -239,7 +239,13 @@ def check_port_free(config: NodeConfig) -> None:
     Raises:
         Conflict: `port_in_use`.
     """
-    host, _, port = config.listen.rpartition(":")
+    for address in (config.listen, config.metrics_listen):
+        if address is not None:
+            _check_free(config.node, address)
+
+
+def _check_free(node: int, address: str) -> None:
+    host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     with socket.socket(family) as probe:
         # As servers do: what an ended process left in TIME_WAIT keeps no one out.
@@ -250,7 +256,7 @@ def check_port_free(config: NodeConfig) -> None:
             if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
                 raise
             raise Conflict(
-                f"node {config.node} cannot listen on {config.listen}: {error.strerror}",
+                f"node {node} cannot listen on {address}: {error.strerror}",
                 code="port_in_use",
                 hint="stop what listens there, or choose other ports with --base-port",
             ) from error

@@ -185,46 +185,52 @@ class StreamWindowsRequest(_message.Message):
     def __init__(self, since_us: _Optional[int] = ..., local_only: _Optional[bool] = ...) -> None: ...
 
 class LoadWindows(_message.Message):
-    __slots__ = ("node", "window_start_us", "window_end_us", "oldest_us", "rows", "hot_keys", "key_samples")
+    __slots__ = ("node", "window_start_us", "window_end_us", "oldest_us", "rows", "keys")
     NODE_FIELD_NUMBER: _ClassVar[int]
     WINDOW_START_US_FIELD_NUMBER: _ClassVar[int]
     WINDOW_END_US_FIELD_NUMBER: _ClassVar[int]
     OLDEST_US_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
-    HOT_KEYS_FIELD_NUMBER: _ClassVar[int]
-    KEY_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
     node: int
     window_start_us: int
     window_end_us: int
     oldest_us: int
     rows: _containers.RepeatedCompositeFieldContainer[LoadRow]
+    keys: _containers.RepeatedCompositeFieldContainer[RouteKeys]
+    def __init__(self, node: _Optional[int] = ..., window_start_us: _Optional[int] = ..., window_end_us: _Optional[int] = ..., oldest_us: _Optional[int] = ..., rows: _Optional[_Iterable[_Union[LoadRow, _Mapping]]] = ..., keys: _Optional[_Iterable[_Union[RouteKeys, _Mapping]]] = ...) -> None: ...
+
+class RouteKeys(_message.Message):
+    __slots__ = ("route_id", "untold_max", "hot_keys", "samples")
+    ROUTE_ID_FIELD_NUMBER: _ClassVar[int]
+    UNTOLD_MAX_FIELD_NUMBER: _ClassVar[int]
+    HOT_KEYS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    route_id: int
+    untold_max: int
     hot_keys: _containers.RepeatedCompositeFieldContainer[HotKey]
-    key_samples: _containers.RepeatedCompositeFieldContainer[KeySample]
-    def __init__(self, node: _Optional[int] = ..., window_start_us: _Optional[int] = ..., window_end_us: _Optional[int] = ..., oldest_us: _Optional[int] = ..., rows: _Optional[_Iterable[_Union[LoadRow, _Mapping]]] = ..., hot_keys: _Optional[_Iterable[_Union[HotKey, _Mapping]]] = ..., key_samples: _Optional[_Iterable[_Union[KeySample, _Mapping]]] = ...) -> None: ...
+    samples: _containers.RepeatedCompositeFieldContainer[KeySample]
+    def __init__(self, route_id: _Optional[int] = ..., untold_max: _Optional[int] = ..., hot_keys: _Optional[_Iterable[_Union[HotKey, _Mapping]]] = ..., samples: _Optional[_Iterable[_Union[KeySample, _Mapping]]] = ...) -> None: ...
 
 class HotKey(_message.Message):
-    __slots__ = ("route_id", "key", "count", "error")
-    ROUTE_ID_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("key", "count", "error")
     KEY_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
-    route_id: int
     key: bytes
     count: int
     error: int
-    def __init__(self, route_id: _Optional[int] = ..., key: _Optional[bytes] = ..., count: _Optional[int] = ..., error: _Optional[int] = ...) -> None: ...
+    def __init__(self, key: _Optional[bytes] = ..., count: _Optional[int] = ..., error: _Optional[int] = ...) -> None: ...
 
 class KeySample(_message.Message):
-    __slots__ = ("route_id", "key", "write", "weight")
-    ROUTE_ID_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("key", "write", "weight")
     KEY_FIELD_NUMBER: _ClassVar[int]
     WRITE_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
-    route_id: int
     key: bytes
     write: bool
     weight: float
-    def __init__(self, route_id: _Optional[int] = ..., key: _Optional[bytes] = ..., write: _Optional[bool] = ..., weight: _Optional[float] = ...) -> None: ...
+    def __init__(self, key: _Optional[bytes] = ..., write: _Optional[bool] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class LoadRow(_message.Message):
     __slots__ = ("route_id", "group", "bucket_start", "bucket_end", "reads", "writes", "read_bytes", "write_bytes", "coverage")

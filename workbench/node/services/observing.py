@@ -159,12 +159,18 @@ def _message(window: ClosedWindow, oldest_us: int) -> v1.LoadWindows:
             )
             for row in window.rows
         ],
-        hot_keys=[
-            v1.HotKey(route_id=each.route_id, key=each.key, count=each.count, error=each.error)
-            for each in window.hot_keys
-        ],
-        key_samples=[
-            v1.KeySample(route_id=each.route_id, key=each.key, write=each.write, weight=each.weight)
-            for each in window.key_samples
+        keys=[
+            v1.RouteKeys(
+                route_id=each.route_id,
+                untold_max=each.untold_max,
+                hot_keys=[
+                    v1.HotKey(key=h.key, count=h.count, error=h.error) for h in each.hot_keys
+                ],
+                samples=[
+                    v1.KeySample(key=drawn.key, write=drawn.write, weight=drawn.weight)
+                    for drawn in each.samples
+                ],
+            )
+            for each in window.keys
         ],
     )
