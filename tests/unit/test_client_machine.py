@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from client_world import CLIENT_ID, Bench, World
+from client_world import CLIENT_ID, Bench, Moved, World
 
 from workbench.client.machine import WRITES_MAX, Client
 from workbench.client.routes import BatchSpansGroups, RouteCache
@@ -59,6 +59,27 @@ def test_the_first_call_lists_the_routes_and_then_goes_to_the_leader_that_is_nam
     bench.sent.clear()
     assert isinstance(bench.settle(bench.start(put(LOW))), Written)
     assert [each.address for each in bench.sent] == ["n1"]
+
+
+class CutOff(World):
+    """Node n0 is cut off from n2, who leads group 1 now, and goes on to name n1, who is down."""
+
+    def answer(self, address, request):
+        if address == "n1":
+            raise Unavailable("no connection", code="node_unreachable")
+        if address == "n0" and not isinstance(request, RoutesRequest):
+            raise Moved("n1")
+        return super().answer(address, request)
+
+
+def test_who_names_a_leader_that_does_not_answer_is_not_asked_again_and_again():
+    world = CutOff()
+    world.leaders[1] = "n2"
+    bench = Bench(world)
+    assert isinstance(bench.settle(bench.start(put(LOW))), Written)
+    asked = [each.address for each in requests(bench, WriteRequest)]
+    assert asked[-1] == "n2"
+    assert len(asked) <= 4, asked
 
 
 def test_writes_count_up_over_all_groups_and_carry_the_client(bench):

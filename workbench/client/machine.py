@@ -441,9 +441,12 @@ class Client:
         return self._addresses[self._rotation % len(self._addresses)] if known is None else known
 
     def _leave(self, found: _Attempt) -> None:
-        """Ask somebody else next time."""
-        if self._leaders.get(found.group) == found.address:
+        """Ask somebody else next time, also than who named a leader that does not answer."""
+        led = self._leaders.get(found.group) == found.address
+        if led:
             del self._leaders[found.group]
+        if led or self._addresses[self._rotation % len(self._addresses)] == found.address:
+            self._rotation += 1
         if self._addresses[self._rotation % len(self._addresses)] == found.address:
             self._rotation += 1
 
