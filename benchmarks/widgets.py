@@ -5,8 +5,11 @@
     cell is run ──▶ kernel pools, sends ──▶ page paints      first paint, bytes
     mouse moves ──▶ frame by frame                           frame of hovering, of panning
     button is let go ──▶ kernel adds up ──▶ table in page    selection to table
+                    └──▶ route table, plan in page           brush to table, to proposal
+    Approve is pressed ──▶ first phase of a job in page      approve to first phase
 
-The matrix is in the kernel before the clock starts. Times are taken in the page, frames by
+The matrix is in the kernel before the clock starts; so are load and verdicts where the whole
+workbench is measured, whose opening has rows of its own. Times are taken in the page, frames by
 `requestAnimationFrame`, bytes at its web sockets. The run stops where a hot cell is not painted
 at full brightness.
 """
@@ -29,6 +32,13 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 SIZES = ((1_000, 1_440, 500.0), (5_000, 2_880, 1_000.0))
+LOOP_SIZE = (1_000, 1_440)
+LOOP_DRAGS = 20
+LOOP_WAIT_MS = 300_000
+# What appeared by a press takes no second one yet: see panel.js.
+TOO_SOON_MS = 600
+APPROVALS = 8
+PHASE_MS_MAX = 100.0
 MESSAGE_MAX = 2_000_000
 FRAME_MS_MAX = 20.0
 BRUSH_MS_MAX = 150.0
@@ -53,6 +63,85 @@ matrix = HeatMatrix(values, tuple(Span(a, b) for a, b in zip(starts, [*starts[1:
 surface = surface_of_matrices([matrix])
 """
 SHOW = "w = Heatmap(surface)\nw"
+# Every route has one bucket; a few are far heavier than the rest.
+CATALOG = """
+import tempfile, time
+import numpy as np, pyarrow as pa
+from workbench.catalog.catalog import Write
+from workbench.model.keys import Span
+from workbench.model.plan import Limits
+from workbench.model.routes import RouteDescriptor, RouteSnapshot
+from workbench.model.tables import LOAD_WINDOW, TIME, routes_to_table
+from workbench.model.times import from_us
+from workbench.session.wiring import open_catalog, open_or_create_catalog
+from workbench.widgets.desk import Desk, DeskOptions
+from workbench.widgets.workbench import Workbench
+rows, columns, step = {rows}, {columns}, 60_000_000
+buckets, first = 4 * rows, 1_772_600_400_000_000
+starts = [b""] + [b"user/%08d" % r for r in range(1, buckets)]
+ends = [*starts[1:], None]
+rng = np.random.default_rng(6)
+weight = np.minimum(rng.pareto(1.5, buckets), 20) * 50
+weight.reshape(rows, 4)[rng.integers(0, rows, max(rows // 100, 2))] *= 40
+reads = rng.poisson(np.tile(weight, columns)).astype(np.int64)
+at = np.repeat(first + step * np.arange(columns), buckets)
+cells = len(at)
+keys = pa.array(np.tile(np.arange(buckets, dtype=np.int32), columns))
+route = np.tile(np.repeat(np.arange(1, rows + 1, dtype=np.uint64), 4), columns)
+load = pa.table({{
+    "cluster": pa.repeat(pa.scalar("c"), cells), "window_start": pa.array(at).cast(TIME),
+    "window_end": pa.array(at + step).cast(TIME), "route_id": route, "group": route % 16 + 1,
+    "bucket_start": pa.array(starts, pa.binary()).take(keys),
+    "bucket_end": pa.array(ends, pa.binary()).take(keys), "reads": reads, "writes": reads // 4,
+    "read_bytes": reads * 100, "write_bytes": reads * 25, "cpu_ns": pa.nulls(cells, pa.int64()),
+    "coverage": pa.repeat(pa.scalar(1.0), cells), "error_bound": pa.repeat(pa.scalar(0.0), cells),
+}}).cast(LOAD_WINDOW)
+routes = tuple(RouteDescriptor(r + 1, Span(starts[4 * r], ends[4 * r + 3]), (r + 1) % 16 + 1)
+    for r in range(rows))
+scratch = tempfile.TemporaryDirectory(prefix="workbench-bench-")
+told = {{"source": "trace:made", "window_ms": "60000", "windows": str(columns)}}
+open_or_create_catalog(scratch.name).commit([
+    Write("c/load_window", load, mode="replace", properties=told),
+    Write("c/route", routes_to_table(RouteSnapshot(1, routes, from_us(first + step * columns))),
+        mode="replace")])
+del load, at, keys, route, reads
+"""
+OPEN = """
+clocks = [time.perf_counter(), time.process_time()]
+desk = Desk(open_catalog(scratch.name), who="bench",
+    options=DeskOptions(limits=Limits({splits}, 0.0)))
+w = Workbench(desk)
+opened = [time.perf_counter() - clocks[0], time.process_time() - clocks[1]]
+desk.wait()
+judged = [time.perf_counter() - clocks[0], time.process_time() - clocks[1]]
+w
+"""
+# When the route table and the plan first changed after the button was let go; when a job's first
+# phase first appeared after a press.
+LOOP = """() => {
+  const panel = (name) => [...document.querySelectorAll(".wb-panel")].find((each) =>
+    each.querySelector(`section[aria-label^='${name}']`));
+  window.table_ms = []; window.plan_ms = []; window.phase_ms = [];
+  let from = 0, table = false, plan = false, press = 0;
+  document.querySelector(".wb-heat").addEventListener("pointerup",
+    () => { from = performance.now(); table = plan = true; }, true);
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("[data-act='approve']")) press = performance.now(); }, true);
+  const look = (element, then) => new MutationObserver(then)
+    .observe(element, { childList: true, subtree: true, characterData: true, attributes: true });
+  look(panel("Routes"), () => {
+    if (table) { table = false; window.table_ms.push(performance.now() - from); } });
+  const label = () => panel("Plan").querySelector("section").getAttribute("aria-label");
+  let seen = label();
+  look(panel("Plan"), () => {
+    if (plan && label() !== seen) {
+      seen = label(); plan = false; window.plan_ms.push(performance.now() - from); } });
+  window.jobs_seen = 0;
+  look(panel("Jobs"), () => {
+    const jobs = panel("Jobs").querySelectorAll("tr[data-state]").length;
+    if (jobs > window.jobs_seen) {
+      window.jobs_seen = jobs; window.phase_ms.push(performance.now() - press); } });
+}"""
 # Runs the cell that is active; tells how long until its widget was painted and put on screen.
 PAINT = """() => new Promise((done) => {
   const from = performance.now();
@@ -158,6 +247,78 @@ def _handled(page: Page) -> dict[str, Any]:
     return {"hover": hover, "pan": pan, "brush": page.evaluate("window.brushes_ms")}
 
 
+def measure_loop(jupyter: Jupyter, browser: Browser) -> dict[str, Any]:
+    """Return how long opening, brushing and approving take in the whole workbench."""
+    rows, columns = LOOP_SIZE
+    cells = [CATALOG.format(rows=rows, columns=columns), OPEN.format(splits=APPROVALS + 2)]
+    opened = jupyter.open(cells, browser, height=2_400)
+    page = opened.page
+    page.set_default_timeout(LOOP_WAIT_MS)
+    opened.run()
+    page.wait_for_selector(".wb-heat[data-painted]")
+    page.locator("section[aria-label='Routes'] tbody tr").first.wait_for()
+    opened.value("[desk.propose(), None][1]")
+    page.locator(".wb-actions > li").first.wait_for()
+    page.evaluate(LOOP)
+    _brush(page)
+    brushed = page.evaluate("[window.table_ms, window.plan_ms]")
+    opened.value("[desk.look(None), desk.propose(), None][2]")
+    page.locator("[data-act='approve']").first.wait_for()
+    page.evaluate("() => { window.jobs_seen = 0; window.phase_ms = []; }")
+    names = page.locator("[data-act='approve']").evaluate_all(
+        "all => all.map((e) => e.dataset.arg)"
+    )
+    for count, name in enumerate(names[:APPROVALS]):
+        page.locator(f"[data-act='approve'][data-arg='{name}']").click()
+        page.wait_for_function("count => window.phase_ms.length > count", arg=count)
+        page.wait_for_timeout(TOO_SOON_MS)
+    found = {
+        "opened": opened.value("opened"),
+        "judged": opened.value("judged"),
+        "table": brushed[0],
+        "plan": brushed[1],
+        "phase": page.evaluate("window.phase_ms"),
+    }
+    opened.check()
+    opened.close()
+    return found
+
+
+def _brush(page: Page) -> None:
+    """Select one part of the picture after the other, each time until table and plan followed."""
+    left, top, width, height = page.locator(".wb-cells").evaluate(
+        "e => { const r = e.getBoundingClientRect(); return [r.x, r.y, r.width, r.height]; }"
+    )
+    mouse = page.mouse
+    for step in range(LOOP_DRAGS):
+        low = 0.02 + 0.4 * step / LOOP_DRAGS
+        mouse.move(left + low * width, top + low * height)
+        mouse.down()
+        mouse.move(left + (low + 0.5) * width, top + (low + 0.5) * height, steps=3)
+        mouse.up()
+        page.wait_for_function(
+            "count => window.table_ms.length > count && window.plan_ms.length > count", arg=step
+        )
+
+
+def loop_rows(found: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of the whole workbench."""
+    what = f"workbench, {LOOP_SIZE[0]:,} routes × {LOOP_SIZE[1]:,}"
+    for name, title in (("opened", "opened"), ("judged", "load in memory and verdicts shown")):
+        wall, cpu = found[name]
+        yield f"| {what}: {title} | {wall:.1f} s, {cpu:.1f} s of CPU | – | – | – | 1 | – |"
+    for name, title, limit in (
+        ("table", "brush to table, p95", BRUSH_MS_MAX),
+        ("plan", "brush to proposal, p95", BRUSH_MS_MAX),
+        ("phase", "approve to first phase, p95", PHASE_MS_MAX),
+    ):
+        value, middle = percentile(found[name], 0.95), percentile(found[name], 0.5)
+        yield (
+            f"| {what}: {title} | {value:.0f} ms (median {middle:.0f}) | – | – | – "
+            f"| {len(found[name])} | ≤ {limit:g} ms: {_verdict(reached=value <= limit)} |"
+        )
+
+
 def rows_of(rows: int, columns: int, paint_ms_max: float, found: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of one size."""
     what = f"heatmap, {rows:,} × {columns:,}"
@@ -200,6 +361,7 @@ def run() -> Iterator[str]:
                 for rows, columns, paint_ms_max in SIZES:
                     found = measure(jupyter, browser, rows, columns)
                     yield from rows_of(rows, columns, paint_ms_max, found)
+                yield from loop_rows(measure_loop(jupyter, browser))
                 browser.close()
         finally:
             jupyter.close()

@@ -154,7 +154,8 @@ def collect(  # noqa: PLR0913 - as the command's options, all named
         False
 
     Args:
-        source: "trace:FILE" or a Path for a trace, else a URL as "node://127.0.0.1:7001".
+        source: "trace:FILE", or the path of a file that there is, for a trace, else a URL as
+            "node://127.0.0.1:7001".
         catalog: Where to keep it; None is the catalog of `wb.open()`.
         cluster: Name to keep it under; None takes it from the file or host.
         replace: Replace another collection of the same name.
@@ -234,6 +235,8 @@ def follow(  # noqa: PLR0913 - as the command's options, all named
 def _source(source: str | os.PathLike[str] | HasUrl) -> str:
     if isinstance(source, os.PathLike):
         return f"{TRACE_SCHEME}{os.fspath(source)}"
+    if isinstance(source, str) and ":" not in source and os.path.isfile(source):  # noqa: PTH113 - any text
+        return f"{TRACE_SCHEME}{source}"
     return url_of(source)
 
 
