@@ -157,6 +157,7 @@ def test_what_moves_is_not_applied_and_a_dry_run_shows_the_calls_of_the_rest(
         (("--forbid", "b..a"), "--forbid 'b..a' is reversed: b is not below a"),
         (("--forbid", "z..z"), "--forbid 'z..z' is empty"),
         (("--new-groups",), "there is no --groups"),
+        (("--forbid", "a..b..c"), "--forbid 'a..b..c' has two dots more than once"),
         (("--forbid", "0xzz..b"), "which is no key"),
         (("--forbid", ".."), "--forbid cannot be met"),
         (("--boundaries", "prefix:0"), "no number of bytes from 1"),

@@ -104,3 +104,42 @@ def test_approving_moves_tells_in_json_what_cannot_be_executed(
         moves = [a["id"] for a in document["actions"] if a["kind"] != "split"]
         workbench("approve", document["plan_id"], "--withdraw", *moves)
         assert workbench("approve", document["plan_id"], *splits, "--json").json["warnings"] == []
+
+
+def test_hot_cites_the_plan_that_was_asked_for_last_also_where_it_was_made_before(
+    collected: Callable[..., Any],
+) -> None:
+    one, other = (("plan", "--max-splits", n, "--no-backtest", "--json") for n in ("1", "2"))
+    first, second = collected(*one).json, collected(*other).json
+    assert first["plan_id"] != second["plan_id"]
+    assert collected("hot", "--json").json["plan_id"] == second["plan_id"]
+    assert collected(*one).json == first
+    assert collected("hot", "--json").json["plan_id"] == first["plan_id"]
+    assert collected(*other).json == second
+    assert collected("hot", "--json").json["plan_id"] == second["plan_id"]
+
+
+def test_routes_that_a_plan_moves_are_neither_left_alone_nor_declined(
+    workbench: Callable[..., Any], tmp_path: Path
+) -> None:
+    trace = tmp_path / "t.parquet"
+    trace.write_bytes(accesses_bytes(generate("hot-range", accesses=2_000, seed=5)))
+    assert workbench("collect", f"trace:{trace}", "--cluster", "c", "--routes", "8").status == 0
+    asked = ("plan", "--groups", "1,2,3", "--new-groups", "--max-splits", "0")
+    asked = (*asked, "--min-gain", "0", "--no-backtest")
+    document = workbench(*asked, "--json").json
+    moved = {each["route_id"] for each in document["actions"]}
+    assert {each["kind"] for each in document["actions"]} == {"move"}
+    assert moved.isdisjoint(each["route_id"] for each in document["declined"])
+    assert len(moved) + len(document["declined"]) == len(document["routes_before"])
+    text = workbench(*asked).out
+    assert f"left alone: {len(document['declined'])} of" in text
+    assert "times its fair share" in text.splitlines()[1]
+    for route in workbench("hot", "--json").json["routes"]:
+        assert route["planned"] is (route["route_id"] in moved)
+        assert (route["declined"] is None) is route["planned"]
+    half = workbench(*asked, "--until", "50%", "--json").json
+    moved = {each["route_id"] for each in half["actions"]}
+    said = workbench("verify", half["plan_id"])
+    moves = "1 move" if len(moved) == 1 else f"{len(moved)} moves"
+    assert f"after {moves}" in " ".join(said.out.split())

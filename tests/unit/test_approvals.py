@@ -11,6 +11,7 @@ import pytest
 from tests.unit.test_plan import KEYS, T1, make
 from workbench.errors import InvalidInput, NotFound
 from workbench.model.keys import Span
+from workbench.model.plan_given import EvidenceCertainty, Given, GivenRoute
 from workbench.model.plan_parts import Backtest
 from workbench.planner.approvals import ApprovalPolicy, broken_limits
 from workbench.session.policies import read_policy
@@ -70,17 +71,63 @@ def test_evidence_from_the_future_is_not_old() -> None:
     assert broken_limits(plan, policy, plan.until - timedelta(hours=1)) == []
 
 
+@pytest.mark.parametrize(
+    ("known", "asked", "allowed"),
+    [
+        ("certain", "certain", True),
+        ("likely", "certain", False),
+        ("likely", "likely", True),
+        ("certain", "likely", True),
+        (None, "likely", False),
+    ],
+)
+def test_evidence_must_be_as_certain_as_is_asked_for(
+    known: str | None,
+    asked: str,
+    allowed: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    plan = make()
+    if known is not None:
+        routes = tuple(
+            GivenRoute(number + 1, "ACTIVE", 0, EvidenceCertainty(known))
+            for number in range(len(plan.routes_before))
+        )
+        plan = replace(plan, given=Given(routes, None, 3, 0, 60_000, False, "", "score"))  # noqa: FBT003 - by position
+    policy = ApprovalPolicy("p", "0" * 64, certainty=EvidenceCertainty(asked))
+    assert (broken_limits(plan, policy, T1) == []) is allowed
+
+
+def test_only_routes_that_are_acted_on_must_be_certain() -> None:
+    plan = make()
+    acted = {a.span.start for a in plan.actions}
+    routes = tuple(
+        GivenRoute(
+            number + 1,
+            "ACTIVE",
+            0,
+            EvidenceCertainty("certain" if r.span.start in acted else "likely"),
+        )
+        for number, r in enumerate(plan.routes_before)
+    )
+    assert any(each.certainty == "likely" for each in routes)
+    plan = replace(plan, given=Given(routes, None, 3, 0, 60_000, False, "", "score"))  # noqa: FBT003 - by position
+    policy = ApprovalPolicy("p", "0" * 64, certainty=EvidenceCertainty.CERTAIN)
+    assert broken_limits(plan, policy, T1) == []
+
+
 def test_a_policy_file_is_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "nightly.toml"
     path.write_text(
         'name = "nightly"\nmax_splits = 8\nmax_bytes_moved = 0\nmin_gain = 0.2\n'
         'hours = [22, 6]\nforbidden = [["61", ""]]\nmax_age = "2h"\nrequire_backtest = true\n'
+        'certainty = "likely"\n'
     )
     policy = read_policy(path)
     assert (policy.name, policy.max_splits, policy.max_bytes_moved) == ("nightly", 8, 0)
     assert (policy.min_gain, policy.hours, policy.max_age_ms) == (0.2, (22, 6), 7_200_000)
     assert policy.forbidden == (Span(b"a", None),)
     assert policy.require_backtest is True
+    assert policy.certainty is EvidenceCertainty.LIKELY
     first = policy.sha256
     path.write_text(path.read_text() + "# a comment\n")
     assert read_policy(path).sha256 != first
@@ -107,6 +154,7 @@ def test_a_policy_file_is_read_whole(tmp_path: Path) -> None:
         ('name = "n"\nmax_age = "soon"', "soon"),
         ('name = "n"\nmax_age = 7', "policy"),
         ('name = "n"\nrequire_backtest = "no"', "require_backtest is 'no'"),
+        ('name = "n"\ncertainty = "sure"', "certainty is 'sure'"),
     ],
 )
 def test_a_policy_that_is_not_understood_is_refused(tmp_path: Path, text: str, part: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import tracemalloc
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -263,10 +264,61 @@ def test_parquet_of_another_schema_is_refused_as_load(
     assert caught.value.code == code
 
 
-def test_a_footer_that_claims_a_billion_rows_is_refused_before_anything_is_read() -> None:
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows(), LOAD_WINDOW), sink)
+def varint(number: int) -> bytes:
+    """A whole number of Thrift's compact protocol: zigzag, seven bits a byte."""
+    number, out = number << 1, bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*out, number])
 
+
+def claiming(table: pa.Table, claimed: int) -> bytes:
+    """A Parquet file of the table whose footer claims so many rows, in the file and its group."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    data = sink.getvalue()
+    length = int.from_bytes(data[-8:-4], "little")
+    body, footer = data[: -8 - length], data[-8 - length : -8]
+    # Field 3 of FileMetaData, and of RowGroup: the type i64 one field on, and the number of rows.
+    told, forged = b"\x16" + varint(table.num_rows), b"\x16" + varint(claimed)
+    at = -1
+    while (at := footer.find(told, at + 1)) >= 0:
+        tried = footer[:at] + forged + footer[at + len(told) :]
+        made = body + tried + len(tried).to_bytes(4, "little") + b"PAR1"
+        try:
+            metadata = pq.read_metadata(io.BytesIO(made))
+        except (OSError, pa.ArrowException):
+            continue
+        if claimed in {metadata.num_rows, metadata.row_group(0).num_rows}:
+            footer, at = tried, at + len(forged) - 1
+    return body + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+
+
+def test_a_footer_that_claims_a_billion_rows_is_refused_before_anything_is_read(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "billion.parquet"
+    path.write_bytes(claiming(pa.Table.from_pylist(rows(), LOAD_WINDOW), 10**9))
+    metadata = pq.read_metadata(path)
+    assert (metadata.num_rows, metadata.row_group(0).num_rows) == (10**9, 10**9)
+    assert path.stat().st_size < 100_000
+    pool, catalog = pa.default_memory_pool(), catalog_of(tmp_path)
+    before = pool.bytes_allocated()
+    tracemalloc.start()
+    with pytest.raises(InvalidInput) as caught:
+        register_files(catalog, Claim("c/load_window"), [path])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert caught.value.code == "load_rows_too_many"
+    assert "1,000,000,000 rows" in caught.value.message
+    # A billion rows of one byte each would be 1,000 MB.
+    assert peak < 20_000_000
+    assert pool.bytes_allocated() - before < 20_000_000
+    assert not catalog.list("c/load_window")
+
+
+def test_a_file_that_claims_too_many_rows_is_not_opened() -> None:
     def opened() -> pa.NativeFile:
         raise AssertionError("it was opened")
 
@@ -274,6 +326,5 @@ def test_a_footer_that_claims_a_billion_rows_is_refused_before_anything_is_read(
     with pytest.raises(InvalidInput) as caught:
         load_content.check_content(None, "c/load_window", [file])
     assert caught.value.code == "load_rows_too_many"
-    assert "1,000,000,000 rows" in caught.value.message
     # What is no load table is not read at all.
     load_content.check_content(None, "sales", [replace(file, rows=3)])

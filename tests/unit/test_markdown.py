@@ -23,7 +23,8 @@ def test_every_action_has_its_row_and_the_answer_comes_first() -> None:
 def test_a_plan_without_actions_says_so_with_the_reasons() -> None:
     text = plan_markdown(make(limits=Limits(0, 0.1)))
     assert "Nothing to do" in text
-    assert "- route 2: it carries 82.7% of the load, and no splits are allowed" in text
+    assert "and no splits are allowed (--max-splits 0)" in text
+    assert "each carries 17.3% to 82.7% of the load, and no splits are allowed" in text
     assert "| action |" not in text
 
 

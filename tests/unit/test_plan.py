@@ -102,7 +102,7 @@ def test_a_route_that_others_outweigh_is_told_what_the_splits_were_needed_for() 
     plan = make(limits=Limits(1, 0.0))
     [declined] = plan.declined
     assert declined.route_id == 1
-    assert "which 1 splits can bring to" in declined.reason
+    assert "which 1 split can bring to" in declined.reason
 
 
 def test_one_hot_key_is_named_as_what_cannot_be_split() -> None:

@@ -150,7 +150,7 @@ def test_verify_runs_the_packages_own_texts_and_tells_of_others(tmp_path: Path) 
     changed = replace(plan, evidence=replace(plan.evidence, figures=other))
     said = verify_plan(view, changed).false_claims
     assert said == ("the evidence query differs from the package's own",)
-    before = replace(plan, evidence=replace(plan.evidence, figures={}))
+    before = replace(plan, given=None, evidence=replace(plan.evidence, figures={}))
     assert verify_plan(view, before).false_claims == ()
     wrong = tampered(plan, "forecast.backtest.max_share_came", random.Random(1))
     assert any("max_share_came" in each for each in verify_plan(view, wrong).false_claims)
@@ -202,6 +202,7 @@ def test_documents_of_before_there_were_figures_keep_their_bytes(tmp_path: Path)
     assert plan.backtest_exact is not None
     before = replace(
         plan,
+        given=None,
         evidence=replace(plan.evidence, figures={}),
         backtest=replace(plan.backtest, cuts=None),
         backtest_exact=replace(plan.backtest_exact, cuts=None),

@@ -25,6 +25,7 @@ PARAMETERS = {
     "read_weight": SCORE.read_weight,
     "write_weight": SCORE.write_weight,
     "byte_weight": 0,
+    "cpu_weight": 0,
     "since": SINCE,
     "until": UNTIL,
 }
@@ -142,7 +143,11 @@ def test_windows_with_the_same_buckets_give_the_atoms_that_each_bucket_gave(cuts
     before = run(
         plain,
         reader(rows).data,
-        {name: value for name, value in PARAMETERS.items() if name != "byte_weight"},
+        {
+            name: value
+            for name, value in PARAMETERS.items()
+            if name not in {"byte_weight", "cpu_weight"}
+        },
     )
     now = reader(rows).atoms(Source.LOAD_WINDOW, SCORE, SINCE, UNTIL)
     assert now.equals(before)

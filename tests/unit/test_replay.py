@@ -13,14 +13,8 @@ from hypothesis import strategies as st
 from workbench.errors import NotFound
 from workbench.model.keys import Span
 from workbench.model.tables import TIME
-from workbench.planner.replay import (
-    DRIFT_SHARE,
-    Outcome,
-    RouteSeries,
-    Verification,
-    _drift,
-    replay,
-)
+from workbench.planner.outcome import DRIFT_SHARE, Outcome, outcome_of
+from workbench.planner.replay import RouteSeries, Verification, _drift, replay
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 SCHEMA = pa.schema([("time", TIME), ("key", pa.binary()), ("load", pa.int64())])
@@ -94,7 +88,8 @@ def test_nothing_to_replay_is_an_error() -> None:
         ([80, 20], [50, 30, 20], 0.50, 0.0, Outcome.HELD),
         ([80, 20], [54, 26, 20], 0.50, 0.0, Outcome.HELD),
         ([80, 20], [56, 24, 20], 0.50, 0.0, Outcome.SHORT),
-        ([80, 20], [50, 30, 20], 0.50, 0.3, Outcome.SHORT),
+        ([80, 20], [54, 26, 20], 0.50, 0.3, Outcome.SHORT),
+        ([80, 20], [50, 30, 20], 0.50, 0.3, Outcome.HELD),
         ([80, 20], [80, 0, 20], 0.50, 0.0, Outcome.FAILED),
     ],
 )
@@ -107,6 +102,16 @@ def test_the_outcome_follows_forecast_drift_and_what_would_have_been(
 
     seen = Verification("p", T0, T0, 1, series(before), series(after), forecast, drift)
     assert seen.outcome is outcome
+
+
+def test_a_fall_that_came_but_for_a_fiftieth_kept_its_promise() -> None:
+    told = {"forecast": 0.074, "without": 0.650, "drift": 0.038}
+    assert outcome_of(came=0.082, **told) is Outcome.HELD
+    assert outcome_of(came=0.086, **told) is Outcome.SHORT
+
+
+def test_what_beats_its_forecast_is_not_short_of_it_however_much_moved() -> None:
+    assert outcome_of(forecast=1.0, came=0.992, without=1.0, drift=0.99) is Outcome.HELD
 
 
 def test_drift_is_the_share_of_load_that_came_elsewhere() -> None:

@@ -54,7 +54,8 @@ def test_headline_gives_before_forecast_and_what_came():
     [
         (210, 0.03, "held"),  # 21.0 % came, 21.0 % was forecast
         (250, 0.03, "short"),  # over the forecast by more than a tenth
-        (210, 0.25, "short"),  # the share came true, by luck: the load is elsewhere
+        (210, 0.25, "held"),  # the share came true, though the load is elsewhere: that is told too
+        (215, 0.25, "short"),  # within the tenth, and the load is elsewhere
         (5_000, 0.03, "failed"),  # heavier than without the plan
     ],
 )

@@ -16,7 +16,7 @@ from workbench.errors import Conflict, InvalidArgument, InvalidInput, NotFound, 
 from workbench.model.keys import Span
 from workbench.model.plan import OBJECTIVES, Limits, Plan, plan_from_json, plan_to_json
 from workbench.planner.detect import Rule, Verdict
-from workbench.planner.replay import Outcome
+from workbench.planner.outcome import Outcome
 from workbench.query.load import Source
 from workbench.session import collect as collecting
 from workbench.session import wiring
@@ -421,6 +421,7 @@ def test_a_plan_is_found_by_a_prefix_of_its_id_and_by_its_whole_hash(tmp_path: P
     catalog = open_catalog(str(tmp_path / "catalog"))
     assert record_plan(catalog, given) is True
     assert record_plan(catalog, given) is False
+    assert catalog.get(f"plan/{given.plan_id}").properties["splits"] == str(len(given.actions))
     for reference in (given.plan_id[:4], given.plan_id, given.content_hash):
         assert resolve_plan(catalog, reference) == given
     wrong = given.plan_id + ("0" if given.content_hash[16] != "0" else "1")

@@ -160,6 +160,18 @@ def test_everything_assumed_is_said() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (NUMBERS[:-1], "t.trace"),
+        (lzma.compress(random.Random(1).randbytes(400_000))[:-9], "t.trace.xz"),
+        (lzma.compress(LINES * 40_000)[:-9], "t.lis.xz"),
+    ],
+)
+def test_a_cut_file_says_so_before_it_asks_for_a_rate(data: bytes, name: str) -> None:
+    assert refusal(data, name, rate=None).code == "trace_truncated"
+
+
 @pytest.mark.parametrize(("data", "name"), [(LINES, "t.lis"), (NUMBERS, "t.trace")])
 def test_a_trace_without_times_asks_for_a_rate(data: bytes, name: str) -> None:
     error = refusal(data, name, rate=None)

@@ -73,7 +73,8 @@ def approve(
         return _approve_by_policy(catalog, found, policy_file, dry_run=dry_run, as_json=as_json)
     approver = user(user_name() if by is None else by)
     decision = run(catalog, found, actions, approver=approver, withdraw=withdraw)
-    warnings = _warned_of_moves(catalog, found, decision.approved)
+    warnings = [*_warned_of_doubt(found, decision.approved)]
+    warnings += _warned_of_moves(catalog, found, decision.approved)
     if as_json:
         emit("approve", {**approval_fields(decision), "warnings": warnings})
         return 0
@@ -102,6 +103,17 @@ def _is_trace(catalog: Catalog, found: Plan) -> bool:
     """Tell whether a plan is for a trace: then there is no cluster to apply it to."""
     source = catalog.get(f"{found.cluster}/load_window").properties.get("source", "")
     return source.startswith("trace:")
+
+
+def _warned_of_doubt(found: Plan, approved: tuple[str, ...]) -> list[str]:
+    """Warn where the plan's own back-test speaks against what is approved; return what was said."""
+    from workbench.planner.words import caution_sentence
+
+    doubt = caution_sentence(found) if approved else None
+    if doubt is None:
+        return []
+    warn(doubt)
+    return [doubt]
 
 
 def _warned_of_moves(catalog: Catalog, found: Plan, approved: tuple[str, ...]) -> list[str]:

@@ -230,7 +230,7 @@ def _collect_trace(source: str, as_json: bool, given: dict[str, Any]) -> None:
         return
     state = "collected" if answer.written else "already collected"
     click.echo(
-        f"{state} {answer.accesses:,} accesses of cluster {answer.cluster}, "
+        f"{state} {answer.accesses:,} {_accesses(answer.accesses)} of cluster {answer.cluster}, "
         f"{rfc3339(answer.since)} to {rfc3339(answer.until)}, {answer.routes} routes"
     )
     _print_datasets(answer.datasets)
@@ -286,7 +286,9 @@ def _follow(source: str, options: LiveOptions, as_json: bool, given: dict[str, A
 def _round_line(answer: LiveCollected) -> str:
     """Return one round as a line for a human."""
     if answer.new_windows and answer.until is not None:
-        counted = "" if answer.accesses is None else f", {answer.accesses:,} accesses"
+        counted = (
+            "" if answer.accesses is None else f", {answer.accesses:,} {_accesses(answer.accesses)}"
+        )
         windows = f"{answer.new_windows} windows{counted}, up to {rfc3339(answer.until)}"
     else:
         windows = "no new window"
@@ -365,3 +367,7 @@ def _columns(text: str) -> dict[str, str]:
             )
         columns[canonical] = name
     return columns
+
+
+def _accesses(count: int) -> str:
+    return "access" if count == 1 else "accesses"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from workbench.cli.common import catalog_option, emit, json_option, percent, span_json
+from workbench.cli.common import catalog_option, emit, json_option, percent, span_json, warn
 from workbench.model.keys import printable_key
 from workbench.model.plan import ActionKind
 from workbench.model.times import rfc3339
@@ -37,6 +37,8 @@ def explain(plan_reference: str, action_id: str, catalog_url: str, as_json: bool
 
     catalog = open_catalog(catalog_url)
     answer = run(catalog, resolve_plan(catalog, plan_reference), action_id)
+    if answer.warning is not None:
+        warn(answer.warning)
     if as_json:
         emit("explain", _fields(answer))
     else:

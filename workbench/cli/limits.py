@@ -55,7 +55,8 @@ def limit_options(command: F) -> F:
             type=Fraction(),
             default=0.10,
             show_default=True,
-            help="Propose nothing unless the hottest route falls by this fraction.",
+            help="Propose nothing unless the hottest route falls by this fraction; under a moving "
+            "front, that of the newest load.",
         ),
         click.option(
             "--min-span-load",
@@ -161,6 +162,13 @@ def _span(text: str) -> Span:
             f"--forbid {text!r} is no START..END",
             code="span_invalid",
             hint="write two keys with two dots between; an empty side has no bound",
+        )
+    if ".." in end:
+        raise InvalidArgument(
+            f"--forbid {text!r} has two dots more than once",
+            code="span_invalid",
+            hint="write two keys with two dots between; a key that has two dots itself as 0x and "
+            "hex digits",
         )
     first, last = _key(start, "--forbid"), _key(end, "--forbid") if end else None
     if last is not None and first >= last:

@@ -38,7 +38,7 @@ objective_option = click.option(
     type=click.Choice(list(OBJECTIVES)),
     default="score",
     show_default=True,
-    help="What counts as load; score is 4 x writes + reads.",
+    help="What counts as load; score is 4 x writes + reads, cpu is nanoseconds, where told.",
 )
 weight_option = click.option(
     "--write-weight",
@@ -258,7 +258,15 @@ def _print_hot_keys(answer: HotAnswer) -> None:
     if rows:
         names = (("route", "right"), ("key", "left"), ("accesses", "right"), ("share", "right"))
         shown = rows[:HOT_KEYS_SHOWN]
-        print_table("Keys that carry much of their route, at the least", list(names), shown)
+        told = {v.route.route_id for v in answer.verdicts if v.share is not None}
+        # Such keys beside a route whose share is not measured would read as a contradiction.
+        where = (
+            ""
+            if any(each.route_id in told for each in answer.hot_keys)
+            else ", of accesses in no whole load window"
+        )
+        title = f"Keys that carry much of their route, at the least{where}"
+        print_table(title, list(names), shown)
         if len(rows) > len(shown):
             click.echo(f"{len(rows) - len(shown)} more keys with --json")
 
@@ -282,7 +290,8 @@ def _counts(answer: HotAnswer) -> str:
     counted = {kind: kinds.count(kind) for kind in ("hot", *dict.fromkeys(kinds))}
     limit = answer.rule.threshold_per_minute
     under = "" if limit is None else f" (under {limit:,.0f} a minute)"
-    return f"of {len(kinds)} routes " + ", ".join(
+    routes = "1 route" if len(kinds) == 1 else f"{len(kinds)} routes"
+    return f"of {routes} " + ", ".join(
         f"{n} {kind}{under if kind == Verdict.COLD else ''}" for kind, n in counted.items()
     )
 
@@ -297,7 +306,7 @@ def _rate(per_minute: float | None) -> str:
 @window_options
 @click.option(
     "--series",
-    type=click.Choice(["score", "reads", "writes", "bytes"]),
+    type=click.Choice(list(OBJECTIVES)),
     default="score",
     show_default=True,
 )
@@ -363,6 +372,7 @@ def heatmap(
         )
     with progress_bar() as progress:
         progress("drawing", 0, None)
+        series = OBJECTIVES[series].name
         matrix = heat(view, since=start, until=end, series=series, whole_routes=cells == "route")
         of = "" if cells == "bucket" else " of the whole route"
         title = f"{view.name}: {series}{of}, {rfc3339(start)} to {rfc3339(end)}"

@@ -21,16 +21,18 @@ from workbench.cli.common import (
 from workbench.cli.limits import limit_options, limits_of
 from workbench.cli.look import objective_of, objective_option, threshold_option, weight_option
 from workbench.model.keys import printable_key
-from workbench.model.plan import plan_to_json
+from workbench.model.plan import ActionKind, plan_to_json
 from workbench.model.times import rfc3339
 from workbench.planner.detect import Rule
 from workbench.planner.words import (
+    caution_sentence,
     certainty_sentences,
     declined_by_reason,
     further_sentence,
     headline,
     heavy_sentence,
     isolated_sentence,
+    nothing_reason,
     placement_sentences,
     robust_sentence,
     target_text,
@@ -39,10 +41,11 @@ from workbench.planner.words import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from workbench.model.plan import Declined, Objective, Plan
+    from workbench.model.plan import Action, Declined, Objective, Plan
     from workbench.session.cluster import ClusterView
 
 EXIT_PROPOSALS: Final = 3
+ACTIONS_MAX: Final = 50
 DECLINED_MAX: Final = 10
 HEAVY_MAX: Final = 3
 PARETO_SHOWN: Final = 12
@@ -211,7 +214,12 @@ def _warn_of(proposal: Plan, view: ClusterView, end: datetime, objective: Object
     from workbench.session.approval import move_warning
     from workbench.session.planning import is_live, quiet_since, to_get_load
 
-    changed = quiet_since(view, end, objective)
+    if proposal.objective.name != objective.name:
+        warn(
+            f"planned by {proposal.objective.name}: what {objective.name} counts was nowhere "
+            "measured in that time"
+        )
+    changed = quiet_since(view, end, proposal.objective)
     if changed is not None:
         warn(
             f"no load window since the routes changed at {rfc3339(changed)} has load: planned on "
@@ -260,13 +268,17 @@ def print_plan(proposal: Plan, *, live: bool = False) -> None:
     """
     click.echo(f"plan {proposal.plan_id} for {proposal.cluster}, {_window(proposal)}")
     if not proposal.actions:
-        click.echo(f"nothing to do: the hottest route carries {percent(proposal.max_share_before)}")
+        share = percent(proposal.max_share_before)
+        reason = nothing_reason(proposal)
+        click.echo(f"nothing to do: the hottest route carries {share}, and {reason}")
         _print_heavy(proposal, live=live)
         for sentence in (*placement_sentences(proposal), *certainty_sentences(proposal)):
             click.echo(sentence)
         _print_declined(proposal)
         return
     click.echo(headline(proposal))
+    if (caution := caution_sentence(proposal)) is not None:
+        click.echo(caution)
     if (further := further_sentence(proposal)) is not None:
         click.echo(further)
     total = proposal.total_load
@@ -277,22 +289,34 @@ def print_plan(proposal: Plan, *, live: bool = False) -> None:
             target_text(action),
             printable_key(action.split_key),
             percent(action.evidence.parent_load / total),
-            percent(action.evidence.left_load / total),
-            percent(action.evidence.right_load / total),
+            *_parts(action, total),
             percent(action.evidence.bottleneck_after / total),
         ]
-        for action in proposal.actions
+        for action in proposal.actions[:ACTIONS_MAX]
     ]
     names = ("action", "route", "group", "split key", "parent", "left", "right", "hottest after")
     left = {"action", "group", "split key"}
     columns = [(name, "left" if name in left else "right") for name in names]
     print_table(f"Actions, by share of {proposal.objective.name}", columns, rows)
+    if (hidden := len(proposal.actions) - len(rows)) > 0:
+        more = "1 more action" if hidden == 1 else f"{hidden:,} more actions"
+        click.echo(
+            f"… {more}: all of them with --json or --out FILE, each with "
+            f"`workbench explain {proposal.plan_id} ACTION`"
+        )
     _print_bound(proposal, live=live)
     for sentence in placement_sentences(proposal):
         click.echo(sentence)
     _print_declined(proposal)
     click.echo("there is no merge and no undo of a split")
     click.echo(f"next: workbench approve {proposal.plan_id}")
+
+
+def _parts(action: Action, total: int) -> tuple[str, str]:
+    """Return the shares of what a split leaves left and right; a move leaves its route whole."""
+    if action.kind is ActionKind.MOVE:
+        return "", ""
+    return percent(action.evidence.left_load / total), percent(action.evidence.right_load / total)
 
 
 def _print_bound(proposal: Plan, *, live: bool) -> None:
@@ -303,7 +327,9 @@ def _print_bound(proposal: Plan, *, live: bool) -> None:
         points if len(points) <= PARETO_SHOWN else [*points[: PARETO_SHOWN - 1], "…", points[-1]]
     )
     steps = ", ".join(shown)
-    click.echo(f"hottest route by number of splits, each the least possible: {steps}")
+    tail = proposal.drift is not None and proposal.drift.tail is not None
+    of = " of the load so far, which a front has left behind" if tail else ""
+    click.echo(f"hottest route by number of splits, each the least possible{of}: {steps}")
     click.echo(
         f"the least that any {len(proposal.routes_after)} routes can reach, cut anywhere: "
         f"{percent(marks.optimum / total)}; the plan carries the proof of both"
@@ -338,7 +364,9 @@ def _print_declined(proposal: Plan) -> None:
     """Print why routes are left alone, those with the same reason once."""
     reasons = declined_by_reason(replace(proposal, declined=_without_buckets(proposal)))
     if reasons:
-        click.echo(f"left alone: {len(proposal.declined)} of {len(proposal.routes_before)} routes")
+        count = len(proposal.routes_before)
+        what = "1 route" if count == 1 else f"{count} routes"
+        click.echo(f"left alone: {len(proposal.declined)} of {what}")
     for routes, reason in reasons[:DECLINED_MAX]:
         click.echo(f"  {routes}: {reason}")
     if len(reasons) > DECLINED_MAX:

@@ -14,12 +14,12 @@ from workbench.cli.common import (
     print_table,
     progress_bar,
     span_json,
-    splits_text,
     warn,
     window_options,
 )
 from workbench.model.times import rfc3339
-from workbench.planner.replay import Outcome
+from workbench.planner.outcome import Outcome
+from workbench.planner.words import actions_text
 
 if TYPE_CHECKING:
     from workbench.session.verify import VerifyAnswer
@@ -152,6 +152,7 @@ def print_verification(answer: VerifyAnswer) -> None:
     recorded = answer.execution is Execution.REPLAYED
     kind = "accesses" if recorded and proposal.atom_kind == "key" else "buckets"
     window = f"{rfc3339(replayed.since)} to {rfc3339(replayed.until)}"
+    kind = {"accesses": "access", "buckets": "bucket"}[kind] if replayed.events == 1 else kind
     click.echo(f"replayed: {replayed.events:,} {kind}, {window}")
     if answer.applied.at is not None:
         count = f"{answer.applied.actions} of {len(proposal.actions)} actions"
@@ -182,7 +183,7 @@ def print_shares(answer: VerifyAnswer) -> None:
     before, after = percent(replayed.before.max_share), percent(replayed.after.max_share)
     now = percent(answer.max_share_now)
     columns = [("", "left"), ("before", "right")]
-    columns.append((f"after {splits_text(len(proposal.actions))}", "right"))
+    columns.append((f"after {actions_text(proposal)}", "right"))
     rows = [
         [
             "forecast, from the load that was planned on",

@@ -24,6 +24,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from workbench.errors import Corruption, InvalidInput
 from workbench.model.keys import Span
+from workbench.model.objective import OBJECTIVES as OBJECTIVES  # noqa: PLC0414 - part of it
+from workbench.model.objective import Objective as Objective  # noqa: PLC0414 - part of it
+from workbench.model.objective import objective_from_json, weights_to_json
+from workbench.model.plan_given import given_from_json, given_to_json
 from workbench.model.plan_parts import (
     Backtest,
     Boundaries,
@@ -52,6 +56,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from workbench.model.plan_given import Given
+
 PLAN_SCHEMA: Final = "workbench.plan/2"
 # Read for ever, and kept as it is: its bytes are what was approved.
 PLAN_SCHEMA_1: Final = "workbench.plan/1"
@@ -64,27 +70,6 @@ class ActionKind(StrEnum):
     SPLIT = "split"
     SPLIT_AND_MOVE = "split_and_move"
     MOVE = "move"
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """What is balanced: the weighted sum of reads, writes and bytes."""
-
-    name: str
-    read_weight: int
-    write_weight: int
-    byte_weight: int
-
-
-OBJECTIVES: Final[Mapping[str, Objective]] = {
-    each.name: each
-    for each in (
-        Objective("score", read_weight=1, write_weight=4, byte_weight=0),
-        Objective("reads", read_weight=1, write_weight=0, byte_weight=0),
-        Objective("writes", read_weight=0, write_weight=1, byte_weight=0),
-        Objective("bytes", read_weight=0, write_weight=0, byte_weight=1),
-    )
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +265,7 @@ class Plan:
         placement: Where the routes go; None where they were not to be placed.
         findings: What the sum over the window does not tell.
         drift: What is done about load that moves; None where it does not, and for `exact`.
+        given: What it was made from; None in documents of before 2026-11-21.
     """
 
     cluster: str
@@ -312,6 +298,7 @@ class Plan:
     placement: Placement | None = None
     findings: tuple[Finding, ...] = ()
     drift: Drifted | None = None
+    given: Given | None = None
 
     @cached_property
     def content_hash(self) -> str:
@@ -349,11 +336,7 @@ def plan_content(plan: Plan) -> dict[str, Any]:
         "cluster": plan.cluster,
         "catalog_version": plan.catalog_version,
         "objective": plan.objective.name,
-        "weights": {
-            "reads": plan.objective.read_weight,
-            "writes": plan.objective.write_weight,
-            "bytes": plan.objective.byte_weight,
-        },
+        "weights": weights_to_json(plan.objective),
         "policy": plan.policy,
         "window": {"from": rfc3339(plan.since), "to": rfc3339(plan.until)},
         "limits": {
@@ -423,6 +406,7 @@ def _add_later_parts(content: dict[str, Any], plan: Plan) -> None:
             {"kind": each.kind, "text": each.text, "windows": list(each.windows)}
             for each in plan.findings
         ],
+        **given_to_json(plan.given),
     }
     if plan.drift is not None:  # absent where nothing moves
         content["drift"] = drifted_to_json(plan.drift)
@@ -472,13 +456,11 @@ def plan_from_json(document: Mapping[str, Any], where: str) -> Plan:
 
 def _from_content(content: Mapping[str, Any]) -> Plan:
     marks, forecast, evidence = content["bottleneck"], content["forecast"], content["evidence"]
-    weights, limits, window = content["weights"], content["limits"], content["window"]
+    limits, window = content["limits"], content["window"]
     return Plan(
         cluster=content["cluster"],
         catalog_version=content["catalog_version"],
-        objective=Objective(
-            content["objective"], weights["reads"], weights["writes"], weights["bytes"]
-        ),
+        objective=objective_from_json(content["objective"], content["weights"]),
         policy=content["policy"],
         since=parse_time(window["from"]),
         until=parse_time(window["to"]),
@@ -549,6 +531,7 @@ def _with_later_parts(plan: Plan, content: Mapping[str, Any]) -> Plan:
             for each in content["findings"]
         ),
         drift=drifted_from_json(content["drift"]) if "drift" in content else None,
+        given=given_from_json(content.get("given")),
     )
 
 

@@ -8,10 +8,11 @@ less than its forecast, and a refusal without its reason cannot be mended.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from workbench.model.plan import ActionKind
-from workbench.planner.replay import FORECAST_SLACK
+from workbench.model.plan_given import EvidenceCertainty
+from workbench.planner.words import backtest_doubt
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from workbench.model.keys import Span
     from workbench.model.plan import Plan
     from workbench.model.plan_parts import Backtest
+
+_UNITS: Final = (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +37,8 @@ class ApprovalPolicy:
         hours: Hours of the day, UTC, as [from, to); may pass midnight.
         forbidden: Spans in which no split key may lie.
         max_age_ms: How old the end of the plan's evidence may be.
-        require_backtest: The back-test must have held: the hottest route within the forecast's
-            slack, and lighter than without the splits.
+        require_backtest: There must be a back-test, and by `outcome` its forecast held.
+        certainty: How well the load of each route that is acted on must be known.
     """
 
     name: str
@@ -47,6 +50,7 @@ class ApprovalPolicy:
     forbidden: tuple[Span, ...] = ()
     max_age_ms: int | None = None
     require_backtest: bool = False
+    certainty: EvidenceCertainty | None = None
 
 
 def broken_limits(plan: Plan, policy: ApprovalPolicy, now: datetime) -> list[str]:
@@ -82,6 +86,8 @@ def _certainty(plan: Plan, policy: ApprovalPolicy) -> list[str]:
     gain = (marks.before - marks.after) / marks.before
     if policy.min_gain is not None and gain < policy.min_gain:
         broken.append(f"the hottest route falls by {gain:.1%}, {policy.min_gain:.1%} are asked for")
+    if policy.certainty is not None:
+        broken += _evidence(plan, policy.certainty)
     if policy.require_backtest:
         broken += _backtest(plan.backtest)
     return broken
@@ -90,12 +96,22 @@ def _certainty(plan: Plan, policy: ApprovalPolicy) -> list[str]:
 def _backtest(seen: Backtest | None) -> list[str]:
     if seen is None:
         return ["it has no back-test, and one is asked for"]
-    if seen.max_share_came >= seen.max_share_without:
-        return ["in the back-test the splits did not help"]
-    if seen.max_share_came > seen.max_share_forecast * (1 + FORECAST_SLACK):
-        came, promised = f"{seen.max_share_came:.1%}", f"{seen.max_share_forecast:.1%}"
-        return [f"in the back-test the hottest route came to {came}, {promised} were forecast"]
-    return []
+    doubt = backtest_doubt(seen)
+    return [] if doubt is None else [doubt]
+
+
+def _evidence(plan: Plan, least: EvidenceCertainty) -> list[str]:
+    """Return the acted routes whose load is known less well than is asked for."""
+    if plan.given is None:
+        return [f"it does not tell how certain its evidence is, {least} is asked for"]
+    rank = list(EvidenceCertainty)
+    acted = [action.span.start for action in plan.actions]
+    return [
+        f"the load of route {told.route_id} is {told.certainty}, {least} is asked for"
+        for told, route in zip(plan.given.routes, plan.routes_before, strict=True)
+        if rank.index(told.certainty) > rank.index(least)
+        and any(start in route.span for start in acted)
+    ]
 
 
 def _time(plan: Plan, policy: ApprovalPolicy, now: datetime) -> list[str]:
@@ -107,10 +123,20 @@ def _time(plan: Plan, policy: ApprovalPolicy, now: datetime) -> list[str]:
         age_ms = int((now - plan.until).total_seconds() * 1_000)
         if age_ms > policy.max_age_ms:
             broken.append(
-                f"its evidence ends {age_ms // 60_000} minutes ago, "
-                f"{policy.max_age_ms // 60_000} are allowed"
+                f"its evidence ends {_age_text(age_ms)} ago, "
+                f"{_age_text(policy.max_age_ms)} are allowed"
             )
     return broken
+
+
+def _age_text(age_ms: int) -> str:
+    """Return an age in the largest unit of which it has two."""
+    for unit, unit_ms in _UNITS:
+        if age_ms >= 2 * unit_ms or age_ms == unit_ms:
+            number = round(age_ms / unit_ms, 1)
+            text = f"{number:,.0f}" if number.is_integer() else f"{number:,.1f}"
+            return f"{text} {unit}{'' if number == 1 else 's'}"
+    return f"{age_ms} ms"
 
 
 def _within(hour: int, hours: tuple[int, int]) -> bool:

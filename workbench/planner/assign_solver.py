@@ -9,6 +9,7 @@ the same answer on one machine and version, however busy it is.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
@@ -18,9 +19,14 @@ import numpy as np
 from workbench.planner.assign import Point
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     import numpy.typing as npt
 
     from workbench.planner.assign import Assignment
+
+    Around = Callable[[], AbstractContextManager[None]]
 
 CHOICES_MAX: Final = 4_000
 NODES_MAX: Final = 2_000
@@ -32,19 +38,22 @@ def is_installed() -> bool:
     return find_spec("scipy") is not None
 
 
-def solve(given: Assignment) -> tuple[Point, bool] | None:
+def solve(given: Assignment, around: Around = nullcontext) -> tuple[Point, bool] | None:
     """Return the solver's placement, and whether it says that none is lighter.
+
+    `around` is open while the solver runs: it prints, and who calls knows whether it may.
 
     None where there is no solver, where it is too large for it, or where it finds none.
     """
     movable, targets = given.movable, given.targets
     if not is_installed() or not movable or len(movable) * len(targets) > CHOICES_MAX:
         return None
-    first = _run(given, None)
-    if first is None:
-        return None
-    weighted, optimal = first[0].weighted, first[1]
-    second = _run(given, weighted)
+    with around():
+        first = _run(given, None)
+        if first is None:
+            return None
+        weighted, optimal = first[0].weighted, first[1]
+        second = _run(given, weighted)
     if second is not None and second[0].weighted <= weighted:
         return min(first[0], second[0]), optimal
     return first

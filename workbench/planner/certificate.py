@@ -82,6 +82,7 @@ def certificate(
                 "shared_from": choice.shared_fewest,
                 "shared_to": choice.shared if decision.worth else choice.shared_fewest,
                 "near": choice.near,
+                **({} if choice.end is None else {"end": choice.end}),
             },
         }
     proof = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from workbench.model.plan import Declined
 from workbench.model.plan_parts import DriftKind
 from workbench.model.routes import RouteState
-from workbench.planner.words import share_text
+from workbench.planner.words import share_text, splits_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,19 +35,19 @@ def declined_routes(  # noqa: PLR0913, PLR0917 - one call; all of it is read
     moves: str,
     drifted: Drifted | None = None,
 ) -> tuple[Declined, ...]:
-    """Return for every route that is not split the reason why.
+    """Return for every route that is neither split nor moved the reason why.
 
     Args:
         routes: The routes before.
         atoms: The load.
         blocks: The same by block.
         decision: What was chosen.
-        actions: The splits.
+        actions: The splits and the moves.
         min_gain: What was asked for.
         moves: Why nothing is moved; empty where something is, or nothing was to be.
         drifted: What is done about load that moves.
     """
-    split = {action.route_id for action in actions}
+    acted_on = {action.route_id for action in actions}
     also = f"; {moves}" if moves else ""
     is_front = drifted is not None and drifted.kind is DriftKind.MOVING_FRONT
 
@@ -59,7 +59,7 @@ def declined_routes(  # noqa: PLR0913, PLR0917 - one call; all of it is read
     return tuple(
         Declined(route.route_id, reason(route, index) + also)
         for index, route in enumerate(routes)
-        if route.route_id not in split
+        if route.route_id not in acted_on
     )
 
 
@@ -81,14 +81,14 @@ def _reason(  # noqa: PLR0913, PLR0917 - leaf of declined_routes, one call
     if not decision.worth:
         fall = floor_percent(segments.heaviest, decision.reached)
         return (
-            f"{splits} splits would lower the hottest route by {fall}, "
+            f"{splits_text(splits)} would lower the hottest route by {fall}, "
             f"less than the {min_gain:.0%} asked for"
         ) + tail
     least = share_text(decision.reached, total)
     if decision.choice is None and decision.made is None:
         return (
-            f"splitting it does not lower the hottest route, which {splits} splits can bring to "
-            f"{least} at the least"
+            "splitting it does not lower the hottest route, which "
+            f"{splits_text(splits)} can bring to {least} at the least"
         ) + tail
     return f"it carries {share}, and the splits do more on other routes" + tail
 

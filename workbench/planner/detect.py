@@ -26,11 +26,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from workbench.model.times import from_us, hlc_to_us, rfc3339, to_us
-from workbench.planner.intervals import SAMPLES_CERTAIN, is_certain
+from workbench.planner.intervals import SAMPLES_CERTAIN
+from workbench.planner.window_arrays import (
+    COVERAGE_FULL,
+    MS_PER_MINUTE,
+    RouteRuns,
+    WindowArrays,
+    runs_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from workbench.model.routes import RouteDescriptor
@@ -38,8 +47,6 @@ if TYPE_CHECKING:
 THRESHOLD_PER_MINUTE: Final = 50_000
 WINDOWS_HOT: Final = 3
 COOLDOWN_MS: Final = 600_000
-COVERAGE_FULL: Final = 0.999
-MS_PER_MINUTE: Final = 60_000
 
 
 class Verdict(StrEnum):
@@ -148,22 +155,17 @@ def detect(
             goes on in its hot child.
         rule: The thresholds.
     """
-    closed = closed_starts(windows)
-    by_route: dict[int, dict[datetime, RouteWindow]] = {route.route_id: {} for route in routes}
-    for window in windows:
-        if window.start in closed and window.route_id in by_route:
-            by_route[window.route_id][window.start] = window
-    loads = {
-        route_id: sum(w.load for w in mine.values() if w.load is not None)
-        for route_id, mine in by_route.items()
-        if any(w.load is not None for w in mine.values())
-    }
-    total = sum(loads.values())
-    grid = sorted(closed)
-    verdicts = [
-        _judge(route, by_route[route.route_id], grid, rule, loads.get(route.route_id), total)
-        for route in routes
-    ]
+    return detect_arrays(routes, arrays_of(windows), rule)
+
+
+def detect_arrays(
+    routes: Sequence[RouteDescriptor], windows: WindowArrays, rule: Rule
+) -> list[RouteVerdict]:
+    """Judge every route as `detect` does, by columns."""
+    runs = runs_of([route.route_id for route in routes], windows, rule.threshold_per_minute)
+    total = sum(load for load in runs.loads if load is not None)
+    times = [from_us(start) for start in runs.grid.tolist()]
+    verdicts = [_judge(route, at, runs, times, rule, total) for at, route in enumerate(routes)]
     rank = list(Verdict)
     return sorted(
         verdicts,
@@ -176,102 +178,116 @@ def detect(
     )
 
 
-def closed_starts(windows: Sequence[RouteWindow]) -> set[datetime]:
-    """Return the windows to judge: all up to the last that some route measured in full."""
-    full = [window.start for window in windows if window.coverage >= COVERAGE_FULL]
-    last = max(full, default=None)
-    return {window.start for window in windows if last is not None and window.start <= last}
+def arrays_of(windows: Sequence[RouteWindow]) -> WindowArrays:
+    """Return the same windows by column."""
+    loads = [window.load for window in windows]
+    large = any(load is not None and abs(load) >> 61 for load in loads)
+    samples = [-1 if window.samples is None else window.samples for window in windows]
+    errors = [0.0 if window.load is None else window.error_bound for window in windows]
+    return WindowArrays(
+        route_ids=np.array([window.route_id for window in windows], dtype=np.uint64),
+        start_us=np.array([to_us(window.start) for window in windows], dtype=np.int64),
+        end_us=np.array([to_us(window.end) for window in windows], dtype=np.int64),
+        load=np.array([load or 0 for load in loads], dtype=object if large else np.int64),
+        measured=np.array([load is not None for load in loads], dtype=np.bool_),
+        coverage=np.array([window.coverage for window in windows], dtype=np.float64),
+        error_bound=np.array(errors, dtype=np.float64),
+        samples=np.array(samples, dtype=np.int64),
+    )
 
 
 def _judge(  # noqa: PLR0913, PLR0917 - leaf of detect, one call
     route: RouteDescriptor,
-    mine: Mapping[datetime, RouteWindow],
-    grid: Sequence[datetime],
+    at: int,
+    runs: RouteRuns,
+    times: Sequence[datetime],
     rule: Rule,
-    load: int | None,
     total: int,
 ) -> RouteVerdict:
-    streak = _streak_at_end(mine, grid, rule)
-    last = mine.get(grid[-1]) if grid else None
-    rate = None if last is None or last.load is None else _per_minute(last, last.load)
-    verdict, reason = _verdict(route, last, streak, rate, rule)
-    proof = tuple(window.start for window in streak)
-    if verdict is Verdict.COLD:
-        proof = (grid[-1],)
-    rates = [
-        (_per_minute(mine[start], mine[start].load or 0), start)
-        for start in grid
-        if start in mine and mine[start].load is not None
-    ]
-    low = high = None
-    if last is not None and last.load is not None:
-        low = _per_minute(last, max(last.load - last.error_bound, 0.0))
-        # A count may only be too high; an estimate from samples may be off either way.
-        over = last.error_bound if last.samples is not None else 0.0
-        high = _per_minute(last, last.load + over)
-    certainty = _certainty(verdict, mine, proof)
-    reasons = (
-        reason,
-        *_unsure(certainty, mine, proof),
-        *_carried(route, streak),
-        *_earlier(mine, grid, rule, len(streak)),
-    )
-    # The earliest of the highest.
-    peak = max(rates, key=lambda pair: (pair[0], -to_us(pair[1])), default=(None, None))
+    rows, end, streak = runs.rows, int(runs.end[at]), int(runs.streak[at])
+    last = _window(runs, int(runs.last[at]))
+    verdict, reason = _verdict(route, last, streak, times, rule)
+    proven = 1 if verdict is Verdict.COLD else streak
+    certainty = Certainty.OPEN
+    if verdict is not Verdict.UNKNOWN:
+        sure = runs.is_sure(end - proven, end)
+        certainty = Certainty.CERTAIN if sure else Certainty.LIKELY
+    reasons = [reason]
+    if certainty is Certainty.LIKELY:
+        reasons.append(_unsure(rows, end - proven, end))
+    if streak:
+        reasons += _carried(route, times[-streak])
+    if earlier := int(runs.earlier[at]):
+        moment = rfc3339(from_us(int(rows.start_us[runs.earlier_last[at]])))
+        reasons.append(f"earlier windows over the threshold: {earlier}, last {moment}")
+    load, peak = runs.loads[at], int(runs.peak[at])
     return RouteVerdict(
         route=route,
         verdict=verdict,
         load=load,
         share=None if load is None else (load / total if total else 0.0),
-        per_minute=rate,
-        windows_over=len(streak),
-        proof=proof,
-        peak_per_minute=peak[0],
-        peak_at=peak[1],
-        reasons=reasons,
+        per_minute=None if last is None else last.rate,
+        windows_over=streak,
+        proof=tuple(times[len(times) - proven :]),
+        peak_per_minute=None if peak < 0 else float(runs.rates[peak]),
+        peak_at=None if peak < 0 else from_us(int(rows.start_us[peak])),
+        reasons=tuple(reasons),
         certainty=certainty,
-        low_per_minute=low,
-        high_per_minute=high,
+        low_per_minute=None if last is None else last.low,
+        high_per_minute=None if last is None else last.high,
     )
 
 
-def _certainty(
-    verdict: Verdict, mine: Mapping[datetime, RouteWindow], proof: Sequence[datetime]
-) -> Certainty:
-    """Return how sure a verdict is that these windows prove."""
-    if verdict is Verdict.UNKNOWN:
-        return Certainty.OPEN
-    return Certainty.CERTAIN if all(_is_sure(mine[start]) for start in proof) else Certainty.LIKELY
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """A route's last judged window: rates are None where its load was not measured."""
+
+    end_us: int
+    coverage: float
+    rate: float | None
+    low: float | None
+    high: float | None
 
 
-def _is_sure(window: RouteWindow) -> bool:
-    if window.load is None or window.coverage < COVERAGE_FULL:
-        return False
-    return is_certain(window.load, window.error_bound, window.samples)
+def _window(runs: RouteRuns, row: int) -> _Last | None:
+    """Return the window of a row; None where there is none."""
+    if row < 0:
+        return None
+    rows = runs.rows
+    end_us, coverage = int(rows.end_us[row]), float(rows.coverage[row])
+    if not rows.measured[row]:
+        return _Last(end_us, coverage, None, None, None)
+    load, error = int(rows.load[row]), float(rows.error_bound[row])
+    length_ms = (end_us - int(rows.start_us[row])) / 1_000
+    # A count may only be too high; an estimate from samples may be off either way.
+    over = error if rows.samples[row] >= 0 else 0.0
+    return _Last(
+        end_us,
+        coverage,
+        rate=float(runs.rates[row]),
+        low=max(load - error, 0.0) * MS_PER_MINUTE / length_ms,
+        high=(load + over) * MS_PER_MINUTE / length_ms,
+    )
 
 
-def _unsure(
-    certainty: Certainty, mine: Mapping[datetime, RouteWindow], proof: Sequence[datetime]
-) -> tuple[str, ...]:
-    """Return a sentence on what keeps a verdict from being certain."""
-    if certainty is not Certainty.LIKELY:
-        return ()
-    windows = [mine[start] for start in proof]
-    samples = [window.samples for window in windows if window.samples is not None]
-    coverage = min(window.coverage for window in windows)
-    if samples and min(samples) < SAMPLES_CERTAIN:
-        what = f"a window of the proof has {min(samples):,} samples, {SAMPLES_CERTAIN:,} are needed"
+def _unsure(rows: WindowArrays, first: int, end: int) -> str:
+    """Return a sentence on what keeps a verdict from being certain that these rows prove."""
+    told = rows.samples[first:end]
+    samples = int(told[told >= 0].min(initial=SAMPLES_CERTAIN))
+    coverage = float(rows.coverage[first:end].min())
+    if samples < SAMPLES_CERTAIN:
+        what = f"a window of the proof has {samples:,} samples, {SAMPLES_CERTAIN:,} are needed"
     elif coverage < COVERAGE_FULL:
         what = f"of a window of the proof only {coverage:.1%} was measured"
     else:
         what = "a window of the proof has a wide error bound"
-    return (f"likely, not certain: {what}",)
+    return f"likely, not certain: {what}"
 
 
-def _carried(route: RouteDescriptor, streak: Sequence[RouteWindow]) -> tuple[str, ...]:
+def _carried(route: RouteDescriptor, began: datetime) -> tuple[str, ...]:
     """Return a sentence where the streak began on the route that this one was split off."""
     split_us = hlc_to_us(route.split_at_hlc)
-    if not streak or not route.split_at_hlc or to_us(streak[0].start) >= split_us:
+    if not route.split_at_hlc or to_us(began) >= split_us:
         return ()
     moment = rfc3339(from_us(split_us))
     return (f"up to the split at {moment} measured on route {route.parent_route_id}, by key",)
@@ -279,40 +295,39 @@ def _carried(route: RouteDescriptor, streak: Sequence[RouteWindow]) -> tuple[str
 
 def _verdict(
     route: RouteDescriptor,
-    last: RouteWindow | None,
-    streak: Sequence[RouteWindow],
-    rate: float | None,
+    last: _Last | None,
+    streak: int,
+    times: Sequence[datetime],
     rule: Rule,
 ) -> tuple[Verdict, str]:
     """Return the verdict and the sentence that gives its reason."""
     if rule.threshold_per_minute is None:
         return Verdict.UNKNOWN, "no threshold is known for this objective; give --threshold"
     limit = f"{rule.threshold_per_minute:,.0f} a minute"
-    if len(streak) >= rule.windows_hot:
+    if streak >= rule.windows_hot:
         assert last is not None
-        since = rfc3339(streak[0].start)
+        since = rfc3339(times[-streak])
         cooled_us = hlc_to_us(route.split_at_hlc) + rule.cooldown_ms * 1_000
-        if route.split_at_hlc and to_us(last.end) < cooled_us:
+        if route.split_at_hlc and last.end_us < cooled_us:
             return Verdict.COOLING, (
                 f"over {limit} since {since}, but split less than "
                 f"{rule.cooldown_ms // MS_PER_MINUTE} minutes ago"
             )
-        return Verdict.HOT, f"over {limit} for {len(streak)} windows, since {since}"
+        return Verdict.HOT, f"over {limit} for {streak} windows, since {since}"
     if streak:
         return Verdict.WARMING, (
-            f"over {limit} for {len(streak)} of the {rule.windows_hot} windows that make it hot"
+            f"over {limit} for {streak} of the {rule.windows_hot} windows that make it hot"
         )
-    return _verdict_without_streak(last, rate, rule)
+    return _verdict_without_streak(last, rule)
 
 
-def _verdict_without_streak(
-    last: RouteWindow | None, rate: float | None, rule: Rule
-) -> tuple[Verdict, str]:
+def _verdict_without_streak(last: _Last | None, rule: Rule) -> tuple[Verdict, str]:
     """Return cold where the last window proves it, unknown with what is missing otherwise."""
     assert rule.threshold_per_minute is not None
     limit = f"{rule.threshold_per_minute:,.0f} a minute"
     if last is None:
         return Verdict.UNKNOWN, "not measured in the last window"
+    rate = last.rate
     if rate is None:
         return Verdict.UNKNOWN, "reads and writes were not measured in the last window"
     if last.coverage < COVERAGE_FULL:
@@ -323,45 +338,3 @@ def _verdict_without_streak(
     if rate >= rule.threshold_per_minute:
         return Verdict.UNKNOWN, f"{rate:,.0f} a minute less its error bound is not over {limit}"
     return Verdict.COLD, f"{rate:,.0f} a minute is under {limit}"
-
-
-def _streak_at_end(
-    mine: Mapping[datetime, RouteWindow], grid: Sequence[datetime], rule: Rule
-) -> list[RouteWindow]:
-    """Return the proven windows at the end of the grid that touch each other, ascending."""
-    streak: list[RouteWindow] = []
-    for start in reversed(grid):
-        window = mine.get(start)
-        if window is None or not _is_over(window, rule):
-            break
-        if streak and window.end != streak[-1].start:
-            break
-        streak.append(window)
-    return streak[::-1]
-
-
-def _earlier(
-    mine: Mapping[datetime, RouteWindow], grid: Sequence[datetime], rule: Rule, streak: int
-) -> tuple[str, ...]:
-    """Return a sentence on windows over the threshold before the streak at the end."""
-    over = [
-        start
-        for start in grid[: len(grid) - streak]
-        if start in mine and _is_over(mine[start], rule)
-    ]
-    if not over:
-        return ()
-    return (f"earlier windows over the threshold: {len(over)}, last {rfc3339(over[-1])}",)
-
-
-def _is_over(window: RouteWindow, rule: Rule) -> bool:
-    """Tell whether the measured count alone, less its error, reaches the threshold."""
-    if window.load is None or rule.threshold_per_minute is None:
-        return False
-    return _per_minute(window, window.load - window.error_bound) >= rule.threshold_per_minute
-
-
-def _per_minute(window: RouteWindow, load: float) -> float:
-    """Return a window's load as a rate; what was not measured adds nothing."""
-    length_ms = (to_us(window.end) - to_us(window.start)) / 1_000
-    return load * MS_PER_MINUTE / length_ms

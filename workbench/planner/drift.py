@@ -7,9 +7,11 @@
                                            `min_gain` than cuts for the sum
 
 A front that takes half of what comes, or more, is the hottest route to come wherever else is cut:
-no other split can lower it, and splits cannot be undone. So it gets its cut and nothing else. The
-cut is at the first possible key after the last one seen; with buckets, at the start of the last
-one that carried load, since nobody knows where in it the front is.
+no other split can lower it, and splits cannot be undone. So it gets its cut and nothing else, and
+that only where it would have lowered the hottest route of the newest parts by `min_gain`: a front
+that takes all of what comes is as hot on a new route as on the old one. The cut is at the first
+possible key after the last one seen; with buckets, at the start of the last one that carried load,
+since nobody knows where in it the front is.
 
 Only `robust` plans so; `exact` fits the recorded load. docs/adr/0015 says why, with figures.
 """
@@ -54,6 +56,7 @@ class DriftChoice:
         drifted: What the plan document says of it; None where the plan is as without drift.
         phases: The load by phase that the cuts are best for; None for a front.
         tail: Where the tail cut is; None where there is none.
+        ahead: What it would have done to the newest load, as a clause; empty without a front.
         findings: Why nothing is done, where a pattern was seen.
     """
 
@@ -61,6 +64,7 @@ class DriftChoice:
     drifted: Drifted | None = None
     phases: Phases | None = None
     tail: bytes | None = None
+    ahead: str = ""
     findings: tuple[Finding, ...] = ()
 
 
@@ -183,6 +187,9 @@ def _front(  # noqa: PLR0913, PLR0917 - leaf of act_on, one call
     tail, why = None, _hindrance(drift, decision, blocks, index, routes[index], limits)
     if not why:
         tail, why = _tail_key(last, atoms, routes[index].span, limits)
+    ahead = _ahead(drift, slices, routes, index)
+    if tail is not None and not ahead.pays(limits.min_gain):
+        tail, why = None, f"{ahead.sentence()}, less than the {limits.min_gain:.0%} asked for"
     findings: tuple[Finding, ...] = ()
     if tail is None:
         findings = (Finding(DriftKind.MOVING_FRONT.value, f"there is no tail cut: {why}"),)
@@ -196,7 +203,51 @@ def _front(  # noqa: PLR0913, PLR0917 - leaf of act_on, one call
         made=int(tail is not None),
     )
     drifted = Drifted(DriftKind.MOVING_FRONT, _parts(drift, slices), tail=tail, beyond=drift.beyond)
-    return DriftChoice(made, drifted, tail=tail, findings=findings)
+    return DriftChoice(made, drifted, tail=tail, ahead=ahead.sentence(), findings=findings)
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """The hottest route of the newest parts, which is the best guess at what comes.
+
+    Attributes:
+        parts: How many parts.
+        before: Its load without the tail cut.
+        after: Its load with it.
+        total: The load of those parts.
+    """
+
+    parts: int
+    before: int
+    after: int
+    total: int
+
+    def pays(self, min_gain: float) -> bool:
+        """Tell whether the cut lowers it by this fraction, and at all."""
+        return self.before - self.after >= max(min_gain * self.before, 1)
+
+    def sentence(self) -> str:
+        """Return what the cut would have done, as a clause."""
+        before, after = (share_text(load, self.total) for load in (self.before, self.after))
+        return (
+            f"on what came in the newest {self.parts} parts of the window it would have taken the "
+            f"hottest route from {before} to {after}"
+        )
+
+
+def _ahead(
+    drift: Drift, slices: Sequence[Atoms], routes: Sequence[RouteDescriptor], index: int
+) -> Ahead:
+    """Return what a tail cut of a route would have done to the newest parts."""
+    newest = slices[-len(drift.beyond) :]
+    starts = [route.span.start for route in routes]
+    loads = [0] * len(routes)
+    for atoms in newest:
+        for key, load in zip(atoms.keys, atoms.loads, strict=True):
+            loads[bisect_right(starts, key) - 1] += load
+    front = min(sum(drift.beyond), loads[index])
+    parted = [*loads[:index], loads[index] - front, front, *loads[index + 1 :]]
+    return Ahead(len(newest), max(loads), max(parted), sum(loads))
 
 
 def _hindrance(  # noqa: PLR0913, PLR0917 - leaf of _front, one call
@@ -288,7 +339,11 @@ def with_tail(
         "what comes lands on a route of its own: of each of the newest "
         f"{len(newest)} parts of the window at least {share:.0%} lay beyond every key seen before"
     )
-    said = (f"route {route_id} carries {carried} of the load and holds a moving front", promise)
+    said = (
+        f"route {route_id} carries {carried} of the load and holds a moving front",
+        promise,
+        f"{choice.ahead}; the nodes feel it once the new route is on another group",
+    )
     action = Action(
         action_id=f"split-{len(actions) + 1:03d}",
         kind=ActionKind.SPLIT,

@@ -1,9 +1,12 @@
 """One hot key: a route of its own, so that its neighbours no longer wait for it.
 
 A key k gets the route [k, k·00) where it carries ISOLATE_SHARE of its route's load and is by
-itself over half the threshold of a hot route. No split makes the key itself lighter; what is won
-is the rest of its route. These cuts come first, out of the splits that are allowed, heaviest key
-first, whatever the gain in the bottleneck; all else is planned around them.
+itself over half the threshold of a hot route. The threshold counts per minute: of less than a
+minute, or where a key at half of it would show as much by chance, nothing is told.
+
+No split makes the key itself lighter; what is won is the rest of its route. These cuts come first,
+out of the splits that are allowed, heaviest key first, whatever the gain in the bottleneck; all
+else is planned around them.
 
     route  │ a b c k d e │  ──▶  │ a b c │ k │ d e │         no cut where a side has no load
 """
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from workbench.model.keys import KEY_BYTES_MAX, printable_key
 from workbench.model.plan_parts import Finding, Isolated
 from workbench.planner.blocks import allowed
+from workbench.planner.intervals import Z95
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,10 +51,28 @@ class Isolation:
 
 
 def is_hot_key(load: int, route_load: int, window_us: int, threshold: float) -> bool:
-    """Tell whether a key is to get a route of its own."""
+    """Tell whether a key is to get a route of its own, if its load is no accident."""
     part, whole = ISOLATE_SHARE
     over_half = load * 2 * US_PER_MINUTE > threshold * window_us
     return load * whole >= route_load * part and over_half
+
+
+def too_little(load: int, window_us: int, threshold: float, weight: int) -> str:
+    """Return why a load does not tell that a key is hot; empty where it does.
+
+    Args:
+        load: Of a key over half of `threshold`.
+        window_us: Length of the time in which it was counted.
+        threshold: Rate per minute of a hot route.
+        weight: What one access counts for at the most.
+    """
+    if window_us < US_PER_MINUTE:
+        return f"{window_us / 1_000_000:g} s of load are too short to tell, a minute is needed"
+    half = threshold * window_us / (2 * US_PER_MINUTE)
+    # The score test: how far a count of mean `half` strays in one of 20 cases.
+    if (load - half) ** 2 <= Z95**2 * weight * half:
+        return f"a load of {load:,} is too little to tell it from half the threshold"
+    return ""
 
 
 def isolate(  # noqa: PLR0913 - the question's own parts, named
@@ -61,6 +83,7 @@ def isolate(  # noqa: PLR0913 - the question's own parts, named
     splits: int,
     window_us: int,
     threshold: float | None,
+    weight: int = 1,
 ) -> Isolation:
     """Return the isolation that the limits permit.
 
@@ -71,6 +94,7 @@ def isolate(  # noqa: PLR0913 - the question's own parts, named
         splits: How many there are in all.
         window_us: Length of the load's time window.
         threshold: Rate per minute of a hot route; None where none is known.
+        weight: What one access counts for at the most; 1 where bytes or CPU are the load.
     """
     if atoms.kind != "key" or threshold is None:
         return Isolation()
@@ -81,6 +105,10 @@ def isolate(  # noqa: PLR0913 - the question's own parts, named
     findings: list[Finding] = []
     for segment, atom in found:
         key, load = atoms.keys[atom], atoms.loads[atom]
+        if unsure := too_little(load, window_us, threshold, weight):
+            text = f"key {printable_key(key)} may be hot by itself: {unsure}"
+            findings.append(Finding("hot_key", text))
+            continue
         wanted = _cuts_around(blocks, segment, atom)
         hindrance = _hindrance(blocks, segment, wanted, limits, splits - len(cuts))
         if hindrance:

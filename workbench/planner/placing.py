@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import lcm
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from workbench.model.plan import Limits
     from workbench.model.plan_parts import Stored
     from workbench.model.routes import RouteSnapshot
+    from workbench.planner.assign_solver import Around
     from workbench.planner.atoms import Atoms
 
 
@@ -89,6 +91,7 @@ def place(  # noqa: PLR0913, PLR0917 - one call; all of it is read
     sizes: SizesOf | None,
     stored: Stored | None = None,
     no_moves: str = "",
+    around: Around = nullcontext,
 ) -> Placed:
     """Put the routes that the splits leave on groups.
 
@@ -100,6 +103,7 @@ def place(  # noqa: PLR0913, PLR0917 - one call; all of it is read
         sizes: What spans store; None where it is not known.
         stored: Where that comes from.
         no_moves: Why the system could not make a move; empty where it can, or is not known.
+        around: Open while a solver runs, which may print.
 
     Raises:
         InvalidInput: `limit_unmeetable`, `limit_unmeasured`; the message names the limit.
@@ -107,7 +111,7 @@ def place(  # noqa: PLR0913, PLR0917 - one call; all of it is read
     if not limits.groups:
         return Placed(actions, routes, None)
     given, groups = _problem(routes, snapshot, limits, sizes)
-    points, proof = _solve(given)
+    points, proof = _solve(given, around)
     if not points:
         raise InvalidInput(
             f"--max-bytes-moved {limits.max_bytes_moved} cannot be met with --groups: leaving the "
@@ -191,12 +195,12 @@ def _problem(
     return Assignment(loads, cost, home, pinned, weights, scale, cap), groups
 
 
-def _solve(given: Assignment) -> tuple[list[Point], PlacementProof]:
+def _solve(given: Assignment, around: Around) -> tuple[list[Point], PlacementProof]:
     """Return the front, lightest last, and why its end is least."""
     if is_small(given):
         return try_all(given), PlacementProof.SEARCH
     found, proof = walk(given), PlacementProof.NONE
-    solved = solve(given)
+    solved = solve(given, around)
     if solved is not None:
         found.append(solved[0])
     points = front(found)

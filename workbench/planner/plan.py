@@ -9,6 +9,7 @@ order, `placing` says which group each route goes to, `certificate` proves it.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -42,9 +43,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from workbench.model.plan import EvidenceQuery, Objective
+    from workbench.model.plan import Action, EvidenceQuery, Objective
     from workbench.model.plan_parts import Backtest, Stored
     from workbench.model.routes import RouteDescriptor, RouteSnapshot
+    from workbench.planner.assign_solver import Around
     from workbench.planner.blocks import Blocks
     from workbench.planner.decide import Decision
     from workbench.planner.drift import DriftChoice
@@ -80,6 +82,7 @@ class PlanInput:
         findings: What was seen in the load over time; part of the document.
         drift: How the load moves, which a `robust` plan takes into account.
         no_moves: Why the system could not make a move; empty where it can, or is not known.
+        around_solver: Open while a solver runs, which may print; no part of the document.
     """
 
     cluster: str
@@ -100,6 +103,7 @@ class PlanInput:
     findings: tuple[Finding, ...] = ()
     drift: Drift | None = None
     no_moves: str = ""
+    around_solver: Around = nullcontext
 
 
 def make_plan(given: PlanInput) -> Plan:
@@ -130,9 +134,7 @@ def make_plan(given: PlanInput) -> Plan:
         keys[block] = key
     actions, after = sequence_actions(blocks.segments, keys, decision.cuts, given.snapshot)
     actions, after = with_tail(actions, after, choice, atoms, given.snapshot)
-    placed = place(
-        actions, after, given.snapshot, limits, given.sizes, given.stored, given.no_moves
-    )
+    placed = _place(given, actions, after)
     proof = certificate(atoms, blocks, decision, len(after), choice.phases)
     heaviest_after = max(route.load for route in after)
     total = blocks.segments.total
@@ -160,7 +162,7 @@ def make_plan(given: PlanInput) -> Plan:
             atoms,
             blocks,
             decision,
-            actions,
+            placed.actions,
             limits.min_gain,
             placed.declined,
             choice.drifted,
@@ -179,6 +181,19 @@ def make_plan(given: PlanInput) -> Plan:
     )
 
 
+def _place(given: PlanInput, actions: tuple[Action, ...], after: tuple[RouteLoad, ...]) -> Placed:
+    return place(
+        actions,
+        after,
+        given.snapshot,
+        given.limits,
+        given.sizes,
+        given.stored,
+        given.no_moves,
+        given.around_solver,
+    )
+
+
 def _choice(
     given: PlanInput, atoms: Atoms, blocks: Blocks, splits: int
 ) -> tuple[Isolation, DriftChoice]:
@@ -191,6 +206,7 @@ def _choice(
         splits=splits,
         window_us=to_us(given.until) - to_us(given.since),
         threshold=given.threshold_per_minute,
+        weight=max(given.objective.read_weight, given.objective.write_weight, 1),
     )
     choice = act_on(
         given.drift,

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +18,7 @@ import pyarrow.compute as pc
 
 from workbench.errors import NotFound
 from workbench.model.times import from_us, to_us
+from workbench.planner.outcome import DRIFT_SHARE, Outcome, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,24 +28,6 @@ if TYPE_CHECKING:
 
     from workbench.model.keys import Span
     from workbench.model.plan import Plan
-
-# The heaviest route may come out this much heavier than forecast, relative, and still hold.
-FORECAST_SLACK: Final = 0.10
-# Share of the total that sits on other routes than forecast, from which on we speak of drift.
-DRIFT_SHARE: Final = 0.2
-
-
-class Outcome(StrEnum):
-    """What later load said of a plan.
-
-    held    the load did not drift, and the heaviest route came within FORECAST_SLACK of forecast
-    short   better than without the plan, and short of the forecast
-    failed  the heaviest route is no lighter than without the plan
-    """
-
-    HELD = "held"
-    SHORT = "short"
-    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +104,12 @@ class Verification:
     @property
     def outcome(self) -> Outcome:
         """What the replayed load said of the plan."""
-        came = self.after.max_share
-        if came >= self.before.max_share:
-            return Outcome.FAILED
-        if self.drifted or came > self.forecast_share * (1 + FORECAST_SLACK):
-            return Outcome.SHORT
-        return Outcome.HELD
+        return outcome_of(
+            forecast=self.forecast_share,
+            came=self.after.max_share,
+            without=self.before.max_share,
+            drift=self.drift,
+        )
 
 
 def replay(loads: pa.Table, spans: Sequence[Span], window_ms: int) -> RouteSeries:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 # a = 1 / 10: of 0, 0.05, 0.1, 0.15, 0.2 and 0.5 the best on each choice of two traces for the
 # third; 0.05 to 0.2 differ by 2 %.
 SHRINK: Final = (1, 10)
+# Further splits end at B over so much. Ending at B / 3 leaves the held-out figures of the three
+# traces the same too, for half as many splits more; docs/adr/0012.
+ENDS_AT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,9 @@ class Choice:
         fewest: How many of them that takes.
         shared_fewest: The least shared bottleneck with as many.
         shared_all: The least shared bottleneck with all splits.
-        shared: The one of the two that `cuts` reach.
+        shared: The shared bottleneck that `cuts` reach.
         near: Whether `shared_fewest` is above the mean of the routes that as many splits leave.
+        end: Where further splits end; None where all splits do not come so far, or it is not near.
     """
 
     cuts: tuple[int, ...]
@@ -59,6 +63,7 @@ class Choice:
     shared_all: int
     shared: int
     near: bool
+    end: int | None = None
 
 
 def shrunk(segments: Segments, counts: Sequence[int]) -> Segments:
@@ -103,7 +108,10 @@ def choose(
     shared = Rules(weights, recorded, least, lone=True)
     at_fewest, at_all = least_limit(shared, enough), least_limit(shared, splits)
     near = at_fewest * (len(weights.loads) + enough) > weights.total
-    gains = near and at_all < at_fewest and at_fewest - at_all >= min_gain * at_fewest
-    reached = at_all if gains else at_fewest
+    half = -(-bottleneck // ENDS_AT)
+    end = half if near and half > at_all else None
+    aim = at_all if end is None else end
+    gains = near and aim < at_fewest and at_fewest - aim >= min_gain * at_fewest
+    reached = aim if gains else at_fewest
     found = tuple(places(shared, reached))
-    return Choice(found, bottleneck, enough, at_fewest, at_all, reached, near)
+    return Choice(found, bottleneck, enough, at_fewest, at_all, reached, near, end)

@@ -3,7 +3,8 @@
 It reads the plan document as JSON values and the atoms as the evidence query gives them, and
 believes nothing else: route loads, cuts, optima and bounds are computed anew in plain integers.
 `verifier_blocks` reads the limits and probes, `verifier_groups` checks where the routes go,
-`verifier_drift` what is said of load that moves.
+`verifier_drift` what is said of load that moves, `verifier_claims` which routes are meant, and
+whether what is done is worth it.
 
     verify(document, atoms) ──▶ [] or the claims that are false, as sentences
 
@@ -15,7 +16,8 @@ What it proves, once it finds nothing:
 4. `optimum` is the least bottleneck of any permitted cut into as many routes as the plan leaves;
 5. every split keeps the limits, isolated keys are hot by themselves, every point of the fronts is
    least, groups carry what the plan says, and no placement is better where the plan says so;
-6. a plan for cyclic load has the least bottleneck in the worst phase, and a tail cut is above all
+6. ids chain as a catalog gives them, every other route is declined, `min_gain` is kept;
+7. a plan for cyclic load has the least bottleneck in the worst phase, and a tail cut is above all
    that was seen of a front.
 
 A document of version 1 has no limits on keys, no shrunk load and no groups.
@@ -34,8 +36,10 @@ from workbench.planner.verifier_blocks import (
     KeyLimits,
     block_firsts,
     finest,
+    pareto_tried,
     shrunk_sums,
 )
+from workbench.planner.verifier_claims import ClaimCheck
 from workbench.planner.verifier_drift import DriftCheck
 from workbench.planner.verifier_groups import GroupCheck
 
@@ -118,6 +122,9 @@ class _Check:
         self._actions(before, after)
         self._marks(before, after)
         self._proofs(before, after)
+        ClaimCheck(self.document, self._load, self.expect).run(
+            self.keys, self.loads, len(self.isolating)
+        )
         if self.is_later:
             self._fronts(before)
             GroupCheck(self.document, self._load, self.sizes, self.expect).run()
@@ -275,7 +282,9 @@ class _Check:
         self.expect("robust.bottleneck", stated["bottleneck"], heaviest)
         self.expect("robust.shared", stated["shared"], max(shared, default=0))
         few, all_ = proof["shared_fewest"], proof["shared_all"]
-        gains = all_ < few and few - all_ >= self.limits["min_gain"] * few
+        end = self._end(proof)
+        aim = all_ if end is None else end
+        gains = aim < few and few - aim >= self.limits["min_gain"] * few
         # Plans of before 2026-11 have no `further`, and spent splits however light the rest was.
         if "further" in proof:
             near = few * (len(self.segments) - 1 + proof["fewest"]) > sums[-1]
@@ -283,18 +292,30 @@ class _Check:
             further = {
                 "splits": max(made - proof["fewest"], 0),
                 "shared_from": few,
-                "shared_to": all_ if gains and made else few,
+                "shared_to": aim if gains and made else few,
                 "near": near,
+                **({} if end is None else {"end": end}),
             }
             self.expect("robust.further", proof["further"], further)
         if not made:
             return
-        reached = all_ if gains else few
+        reached = aim if gains else few
         self.expect("robust.bottleneck (the least)", heaviest, proof["bottleneck"])
         if max(shared, default=0) > reached:
             self.false.append("robust.shared is above the least")
         needed = ground.cuts_needed(reached, lone=True, most=splits)
         self.expect("robust: splits made", made, needed)
+
+    def _end(self, proof: Mapping[str, Any]) -> int | None:
+        """Return where further splits end: at half the bottleneck, where all splits go below."""
+        further = proof.get("further")
+        # Plans that do not say what they were made from may have spent all splits.
+        if further is None or ("given" not in self.document and "end" not in further):
+            return None
+        half = -(-proof["bottleneck"] // 2)
+        routes = len(self.segments) - 1 + proof["fewest"]
+        near = proof["shared_fewest"] * routes > self.document["robust"]["total"]
+        return int(half) if near and half > proof["shared_all"] else None
 
     def _fronts(self, before: list[tuple[bytes, bytes | None]]) -> None:
         """Check that every point of the Pareto front is the least for its number of splits."""
@@ -311,6 +332,18 @@ class _Check:
             if last is not None and (splits <= last[0] or load >= last[1]):
                 self.false.append("pareto is not a front")
             last = (splits, load)
+        tried = pareto_tried(self._splits_allowed(before), is_slow=least > 0)
+        front = {each["splits"]: each["bottleneck"] for each in self.document["pareto"]}
+        if not front.keys() <= {*tried} or 0 not in front:
+            self.false.append("pareto does not begin without splits, or has points of its own")
+            return
+        load = front[0]
+        for splits, following in zip(tried, [*tried[1:], None], strict=True):
+            load = front.get(splits, load)
+            # The last number of splits that the point before stands for; it is the least there too.
+            is_last = splits not in front and (following is None or following in front)
+            if is_last and not ground.is_least(load, splits, lone=False):
+                self.false.append(f"pareto leaves out a point of at most {splits} splits")
 
     def _routes(self, name: str) -> list[tuple[bytes, bytes | None]]:
         """Check spans and loads of a list of routes, and return the spans."""

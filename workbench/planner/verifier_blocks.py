@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heapify, heapreplace
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+# Every number of splits up to this one, and its doublings: docs/formats/plan.md.
+TRIED_DENSE: Final = 32
 
 
 class KeyLimits:
@@ -104,6 +107,17 @@ def finest(loads: Sequence[int], splits: int) -> int:
         _, load, parts = heap[0]
         heapreplace(heap, (-Fraction(load, parts + 1), load, parts + 1))
     return max(-(-load // parts) for _, load, parts in heap)
+
+
+def pareto_tried(allowed: int, *, is_slow: bool) -> list[int]:
+    """Return for which numbers of splits a front tells the least: docs/formats/plan.md."""
+    dense = 1 if is_slow else TRIED_DENSE
+    tried = {*range(min(allowed, dense) + 1), allowed}
+    step = 2 * dense
+    while step < allowed:
+        tried.add(step)
+        step *= 2
+    return sorted(each for each in tried if each >= 0)
 
 
 @dataclass(frozen=True)

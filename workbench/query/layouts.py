@@ -85,6 +85,7 @@ class OneLayout:
             "writes": objective.write_weight,
             "read_bytes": objective.byte_weight,
             "write_bytes": objective.byte_weight,
+            "cpu_ns": objective.cpu_weight,
         }
         weighed = [(weight, name) for name, weight in weights.items() if weight]
         counters = self.counters([name for _, name in weighed])

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from workbench.planner.words import caution_sentence, is_placing_only
+from workbench.planner.words import headline as what_it_brings
 from workbench.report import words
 from workbench.report.plan_view import plan_view, steps_text
 
@@ -151,8 +153,12 @@ def _sentence(
         f"load; {steps_text(plan)} should bring the hottest route "
         f"down to {words.percent(plan.max_share_after)}"
     )
+    if is_placing_only(plan):
+        forecast = f"load; {what_it_brings(plan)}"
+    doubt = caution_sentence(plan)
     if verification is None:
-        return f"{before}{forecast}."
+        caution = "" if doubt is None else f" {doubt[0].upper()}{doubt[1:]}."
+        return f"{before}{forecast}.{caution}"
     replayed = words.percent(verification.after.max_share)
     if measured is None:
         came = f"it carried {replayed}"
@@ -209,13 +215,11 @@ def _outcome_words(
         f"The hottest route came out {abs(points):.1f} points {side} the forecast; "
         f"{drift} of the load came on other routes than forecast."
     )
+    again = " So much moved that the plan is worth making anew." if verification.drifted else ""
     match outcome:
         case "held":
-            return "The forecast held", miss
+            return "The forecast held", miss + again
         case "short":
-            again = (
-                " So much moved that the plan is worth making anew." if verification.drifted else ""
-            )
             return "Better, but short of the forecast", miss + again
         case _:
             miss += f" Without the plan the hottest route would have carried {without}."

@@ -75,6 +75,7 @@ def load_cube(load: pa.Table, objective: Objective) -> LoadCube | None:
         "writes": objective.write_weight,
         "read_bytes": objective.byte_weight,
         "write_bytes": objective.byte_weight,
+        "cpu_ns": objective.cpu_weight,
     }
     counters = {name: weight for name, weight in weights.items() if weight}
     if load.num_rows > CELLS_MAX or any(load.column(name).null_count for name in counters):

@@ -9,14 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from workbench.model.keys import printable_key
+from workbench.model.plan import ActionKind
 from workbench.model.times import rfc3339
 from workbench.planner.words import (
+    caution_sentence,
     certainty_sentences,
     declined_by_reason,
     further_sentence,
     headline,
     heavy_sentence,
     isolated_sentence,
+    nothing_reason,
     placement_sentences,
     robust_sentence,
     target_text,
@@ -49,15 +52,13 @@ def _answer(plan: Plan) -> str:
     if not plan.actions:
         return (
             f"Nothing to do: the hottest route carries {percent(plan.max_share_before)} of the "
-            f"{plan.objective.name} ({window})."
+            f"{plan.objective.name}, and {nothing_reason(plan)} ({window})."
         )
+    caution = caution_sentence(plan)
+    doubt = "" if caution is None else f" **{_sentence(caution)}**"
     said = headline(plan).removesuffix(" of the load")
-    return (
-        f"**{said}** of the {plan.objective.name} ({window}). There is no merge and no undo of a "
-        "split."
-        if said != headline(plan)
-        else f"**{said}** ({window}). There is no merge and no undo of a split."
-    )
+    unit = f" of the {plan.objective.name}" if said != headline(plan) else ""
+    return f"**{said}**{unit} ({window}).{doubt} There is no merge and no undo of a split."
 
 
 def _actions(plan: Plan) -> list[str]:
@@ -73,14 +74,16 @@ def _actions(plan: Plan) -> list[str]:
 
 def _row(action: Action, total: int) -> str:
     evidence = action.evidence
+    halves = (evidence.left_load, evidence.right_load)
+    # A move leaves its route whole.
+    parts = ["" if action.kind is ActionKind.MOVE else percent(half / total) for half in halves]
     cells = [
         action.action_id,
         str(action.route_id),
         target_text(action),
         f"`{_code(printable_key(action.split_key))}`",
         percent(evidence.parent_load / total),
-        percent(evidence.left_load / total),
-        percent(evidence.right_load / total),
+        *parts,
         percent(evidence.bottleneck_after / total),
         f"{action.expected_version} → {action.expected_version + 1}",
     ]

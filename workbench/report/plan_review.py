@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from workbench.model.plan import ActionKind
-from workbench.planner.words import declined_by_reason
+from workbench.planner.words import declined_by_reason, is_placing_only
+from workbench.planner.words import headline as what_it_brings
 from workbench.report import words
 from workbench.report.palette import cividis, linear_levels
 from workbench.report.plan_view import NO_UNDO, Level, objective_text, plan_view, share_of
@@ -206,6 +207,8 @@ def summarise(plan: Plan) -> PlanSummary:
         if plan.actions
         else seen.nothing
     )
+    if is_placing_only(plan):
+        headline = what_it_brings(plan)
     return PlanSummary(
         plan_id=plan.plan_id,
         content_hash=plan.content_hash,

@@ -12,6 +12,7 @@ from workbench.planner.words import (
     certainty_sentences,
     further_sentence,
     isolated_sentence,
+    nothing_reason,
     placement_sentences,
     robust_sentence,
 )
@@ -143,6 +144,7 @@ def objective_text(objective: Objective) -> str:
             ("writes", objective.write_weight),
             ("reads", objective.read_weight),
             ("bytes", objective.byte_weight),
+            ("cpu_ns", objective.cpu_weight),
         )
         if weight
     ]
@@ -172,6 +174,11 @@ def _action_row(number: int, action: Action) -> ActionRow:
         ActionKind.MOVE: f"Move to group {action.target_group} ({moved})",
     }[action.kind]
     parent = seen.parent_load
+    # A move leaves its route whole.
+    left, right = (
+        "" if action.kind is ActionKind.MOVE else f"{words.whole(part)} ({share_of(part, parent)})"
+        for part in (seen.left_load, seen.right_load)
+    )
     return ActionRow(
         number=number,
         action_id=words.clean(action.action_id),
@@ -179,8 +186,8 @@ def _action_row(number: int, action: Action) -> ActionRow:
         key=printable_key(action.split_key),
         where=f"route {action.route_id}: {words.span_text(action.span)}",
         parent=words.whole(parent),
-        left=f"{words.whole(seen.left_load)} ({share_of(seen.left_load, parent)})",
-        right=f"{words.whole(seen.right_load)} ({share_of(seen.right_load, parent)})",
+        left=left,
+        right=right,
         left_percent=_bar(seen.left_load, parent) if parent else 50.0,
         bottleneck_before=words.whole(seen.bottleneck_before),
         bottleneck_after=words.whole(seen.bottleneck_after),
@@ -197,6 +204,12 @@ def _why_nothing(plan: Plan) -> str:
     limits = plan.limits
     if not plan.total_load:
         return "No load was measured in this time, so there is nothing to balance."
+    if (
+        not limits.max_splits
+        or plan.drift is not None
+        or len(limits.fixed_routes) == len(plan.routes_before)
+    ):
+        return f"Nothing is proposed: {words.clean(nothing_reason(plan))}."
     only_hot = " Only hot routes were considered." if limits.only_hot else ""
     return (
         f"Nothing is proposed: no set of at most {words.plural(limits.max_splits, 'split')} lowers "

@@ -419,6 +419,7 @@ def _weighed(rows: pa.Table, objective: Objective) -> npt.NDArray[np.float64]:
         ("writes", objective.write_weight),
         ("read_bytes", objective.byte_weight),
         ("write_bytes", objective.byte_weight),
+        ("cpu_ns", objective.cpu_weight),
     ):
         if weight:
             load += weight * rows.column(name).cast("float64").to_numpy()

@@ -22,6 +22,7 @@ from workbench.session.cluster import cluster_names, open_cluster
 from workbench.session.planning import false_claims
 from workbench.session.plans import plan_write
 from workbench.session.receipts import applied_of
+from workbench.session.remaking import remade_claims
 from workbench.session.system import SystemClock
 from workbench.session.verify import stale
 
@@ -275,7 +276,7 @@ def _checked_actions(catalog: Catalog, plan: Plan) -> list[str]:
             hint="there is nothing to approve",
         )
     view = open_cluster(catalog, plan.cluster)
-    claims = false_claims(view, plan)
+    claims = false_claims(view, plan) or remade_claims(view, plan)
     if view.snapshot.catalog_version != plan.catalog_version:
         claims.append(
             f"the routes are at version {view.snapshot.catalog_version}, "

@@ -36,7 +36,7 @@ from workbench.traces.readers import TraceOptions, read_trace
 from workbench.traces.windows import load_windows, trace_routes, unrouted_accesses
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     import pyarrow as pa
@@ -178,13 +178,11 @@ def collect(
         "load_window": windows,
         "route": routes_to_table(snapshot),
     }
-    plans = _orphaned_plans(catalog_url, cluster) if options.replace else []
+    load = {**trace.assumptions, "source_sha256": properties["source_sha256"]}
+    plans, same = _orphaned_plans(catalog_url, cluster, load) if options.replace else ([], False)
     written = _register(catalog_url, cluster, tables, properties, options, progress)
     if plans and written[0]:
-        warnings.append(
-            f"the load behind {len(plans)} plans ({', '.join(plans[:3])}"
-            f"{', …' if len(plans) > 3 else ''}) was replaced: they can no longer be verified"
-        )
+        warnings.append(_replaced_text(plans, same_load=same))
     starts = pc.count_distinct(windows.column("window_start")).as_py()
     return Collected(
         cluster=cluster,
@@ -367,17 +365,40 @@ def _same_rows(one: pa.Table, other: pa.Table) -> bool:
     return bool(one.sort_by(order).equals(other.sort_by(order)))
 
 
-def _orphaned_plans(catalog_url: str, cluster: str) -> list[str]:
-    """Return the ids of plans that were made from this cluster's load."""
+def _replaced_text(plans: Sequence[str], *, same_load: bool) -> str:
+    """Return what plans are good for whose load or routes were replaced, as the commands see it."""
+    shown = f"{', '.join(plans[:3])}{', …' if len(plans) > 3 else ''}"
+    count = "1 plan" if len(plans) == 1 else f"{len(plans)} plans"
+    what = "routes or windows" if same_load else "load"
+    made = "for other routes" if same_load else "on other load or for other routes"
+    return (
+        f"the {what} behind {count} ({shown}) {'were' if same_load else 'was'} replaced: what was "
+        f"planned {made} can no longer be verified or approved"
+    )
+
+
+def _orphaned_plans(
+    catalog_url: str, cluster: str, load: Mapping[str, str]
+) -> tuple[list[str], bool]:
+    """Return the ids of plans for this cluster, and whether its accesses are these already.
+
+    Args:
+        catalog_url: Where it is.
+        cluster: Its name.
+        load: By which properties accesses are the same: of the file, and how it was read.
+    """
     try:
         catalog = open_catalog(catalog_url)
     except NotFound:
-        return []
-    return [
+        return [], False
+    held = [m for m in catalog.list(f"{cluster}/access") if m.name == f"{cluster}/access"]
+    same = bool(held) and all(held[0].properties.get(k) == v for k, v in load.items())
+    plans = [
         manifest.name.removeprefix(PLAN_PREFIX)
         for manifest in catalog.list(PLAN_PREFIX)
         if manifest.properties.get("cluster") == cluster
     ]
+    return plans, same
 
 
 def _sha256(path: Path) -> str:

@@ -9,6 +9,7 @@ from workbench.errors import NotFound
 from workbench.query.engine import sql_text
 from workbench.session.cluster import open_cluster
 from workbench.session.planning import source_of
+from workbench.session.verify import other_routes_warning
 
 if TYPE_CHECKING:
     from workbench.catalog.catalog import Catalog
@@ -34,12 +35,14 @@ class Explanation:
         action: The action.
         recomputed: Its loads by the load in the catalog now.
         sql: The text that computed them.
+        warning: That the routes are not those that the plan was made for; None where they are.
     """
 
     plan: Plan
     action: Action
     recomputed: SpanLoads
     sql: str
+    warning: str | None = None
 
     @property
     def holds(self) -> bool:
@@ -68,9 +71,10 @@ def explain(catalog: Catalog, plan: Plan, action_id: str) -> Explanation:
         return view.load.span_load(source, plan.objective, plan.since, plan.until, span)
 
     *below, right = action.children
+    warning = other_routes_warning(view, plan)
     loads = SpanLoads(
         parent=load(action.span),
         left=sum(load(span) for span in below),
         right=load(right),
     )
-    return Explanation(plan, action, loads, sql_text("span_load", events=source.events))
+    return Explanation(plan, action, loads, sql_text("span_load", events=source.events), warning)

@@ -45,7 +45,7 @@ GIVEN: Final = "given: an input of the plan"
 NAMED: Final = "names something: a position, an id or a version, not a quantity"
 SEARCHED: Final = "what a search reaches; the verifier searches anew, or checks the proof"
 NOT_COMPUTED: Final[Mapping[str, str]] = {
-    r"limits\..*|weights\..*|threshold_per_minute|evidence\.parameters\..*": GIVEN,
+    r"limits\..*|given\..*|weights\..*|threshold_per_minute|evidence\.parameters\..*": GIVEN,
     r"robust\.shrink\[\d\]|placement\.scale|placement\.groups\[\d+\]\.weight": GIVEN,
     r"certificate\.\w+\.splits|certificate\.robust\.further\.splits": GIVEN,
     r"placement\.stored\.read_ts|drift\.period": GIVEN,
@@ -400,6 +400,11 @@ class _Figures:
         if few is None or all_ is None or fewest is None:
             return
         near = few * (len(self.bounds) - 1 + fewest) > sum(self.weights["shrunk"])
+        # Plans of before 2026-11-22 spent all splits, and say of no end.
+        if "end" in self.plan.certificate["robust"]["further"]:
+            least = self.found["certificate.robust.bottleneck"]
+            self.found[f"{path}further.end"] = None if least is None else -(-least // 2)
+            all_ = max(all_, self.found[f"{path}further.end"] or 0)
         gains = near and all_ < few and few - all_ >= self.plan.limits.min_gain * few
         isolating = len(self.bounds) - len(self.route_bounds)
         made = len(self.after) - len(self.before) - isolating

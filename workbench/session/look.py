@@ -10,37 +10,37 @@ before what was sampled. Nothing is decided here but which measure is used.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+import pyarrow.compute as pc
+
 from workbench.errors import NotFound
 from workbench.heat.matrix import HeatMatrix, heat_matrix, route_matrix
-from workbench.model.times import rfc3339
+from workbench.model.times import from_us, rfc3339
 from workbench.planner.detect import (
-    COVERAGE_FULL,
     THRESHOLD_PER_MINUTE,
     RouteVerdict,
-    RouteWindow,
     Rule,
-    closed_starts,
-    detect,
+    detect_arrays,
 )
 from workbench.planner.intervals import interval_of
+from workbench.planner.window_arrays import COVERAGE_FULL
 from workbench.query.load import route_rates_sql, route_verdicts_sql
-from workbench.session.plans import PLAN_PREFIX, resolve_plan
+from workbench.session.look_arrays import FALLBACKS, loads_of, windows_of
+from workbench.session.plans import PLAN_PREFIX, newest_first, resolve_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
+
+    import pyarrow as pa
 
     from workbench.catalog.catalog import Catalog
     from workbench.model.plan import Objective, Plan
     from workbench.session.cluster import ClusterView
 
 SCORE: Final = "score"
-# What detection falls back to where reads and writes were not measured, in this order.
-FALLBACKS: Final = ("cpu_ns", "bytes")
 # Heavy keys that are listed of a route at most, and from which share of its accesses on.
 HOT_KEYS_MAX: Final = 3
 HOT_KEY_SHARE_MIN: Final = 0.1
@@ -158,6 +158,7 @@ def hot(  # noqa: PLR0913 - the question's own parts, named
     objective: Objective,
     rule: Rule,
     catalog: Catalog | None = None,
+    table: pa.Table | None = None,
 ) -> HotAnswer:
     """Judge every route of the cluster, as it is now, by the detection rules.
 
@@ -171,12 +172,15 @@ def hot(  # noqa: PLR0913 - the question's own parts, named
         objective: What counts as load.
         rule: The thresholds.
         catalog: Where to look for a plan of these routes; None looks for none.
+        table: `view.load.route_windows` of this time and the view's routes, where it was read
+            already.
 
     Raises:
         NotFound: `load_absent`.
     """
     routes = view.snapshot.routes
-    table = view.load.route_windows(since, until, routes)
+    if table is None:
+        table = view.load.route_windows(since, until, routes)
     if table.num_rows == 0:
         raise NotFound(
             f"no window of cluster {view.name!r} starts between {rfc3339(since)} and "
@@ -184,17 +188,17 @@ def hot(  # noqa: PLR0913 - the question's own parts, named
             code="load_absent",
             hint=f"windows are {view.extent.window_ms / 1_000:g} s long; ask for a longer time",
         )
-    rows = table.to_pylist()
     told = view.load.sample_windows(since, until, routes, objective)
-    samples = {} if told is None else {_place(row): row for row in told.to_pylist()}
-    routed = [row for row in rows if row["route_id"] is not None]
-    used, windows = _windows(routed, samples, objective)
+    owned = table.column("route_id").is_valid()
+    routed, nobodys = table.filter(owned), table.filter(pc.invert(owned))
+    used, windows = windows_of(routed, told, objective)
     if used != SCORE and rule.threshold_per_minute == THRESHOLD_PER_MINUTE:
         rule = replace(rule, threshold_per_minute=None)  # it counts reads and writes, not bytes
-    verdicts = tuple(detect(routes, windows, rule))
-    last = max(closed_starts(windows), default=until)
-    left_out = [row for row in rows if row["route_id"] is None and row["window_start"] <= last]
-    sampled = any(window.samples is not None for window in windows)
+    verdicts = tuple(detect_arrays(routes, windows, rule))
+    last_us = windows.last_closed_us()
+    last = until if last_us is None else from_us(last_us)
+    left_out = nobodys.filter(pc.less_equal(nobodys.column("window_start"), last))
+    sampled = bool((windows.samples >= 0).any())
     return HotAnswer(
         cluster=view.name,
         since=since,
@@ -278,34 +282,45 @@ def _evidence(
 
 
 def _hot_keys(
-    view: ClusterView, since: datetime, until: datetime, rows: Sequence[dict[str, Any]]
+    view: ClusterView, since: datetime, until: datetime, routed: pa.Table
 ) -> tuple[HotKey, ...]:
     """Return the keys that carry HOT_KEY_SHARE_MIN of their route, or of an uncounted one."""
     table = view.load.hot_keys(since, until, view.snapshot.routes, HOT_KEYS_MAX)
     if table is None:
         return ()
-    accesses: dict[int, int | None] = defaultdict(int)
-    for row in rows:
-        so_far, reads, writes = accesses[row["route_id"]], row["reads"], row["writes"]
-        known = None not in {so_far, reads, writes}
-        accesses[row["route_id"]] = so_far + reads + writes if known else None
+    accesses = _accesses(routed)
     found = []
     for row in table.to_pylist():
         count, rate = row["count"], row["sample_rate"]
         # Each access was looked at with the chance `rate`.
         low = max(interval_of(count, count * (1 - rate) / rate).low - row["error"], 0.0)
-        total = accesses[row["route_id"]]
+        total = accesses.get(row["route_id"], 0)
         share = None if total is None else min(low / total, 1.0) if total else 0.0
         if share is None or share >= HOT_KEY_SHARE_MIN:
             found.append(HotKey(row["route_id"], row["key"], count, low, share))
     return tuple(found)
 
 
+def _accesses(routed: pa.Table) -> dict[int, int | None]:
+    """Return the reads and writes of each route; None where some were not counted."""
+    names = ("reads", "writes")
+    chosen = routed.select(["route_id", *names])
+    for name in names:  # as floats: too many for 64 bits are no error of the one who asks
+        column = chosen.column(name).cast("float64", safe=False)
+        chosen = chosen.set_column(chosen.schema.get_field_index(name), name, column)
+    skip = pc.ScalarAggregateOptions(skip_nulls=False)
+    sums = chosen.group_by("route_id").aggregate([(name, "sum", skip) for name in names])
+    return {
+        row["route_id"]: None
+        if None in {row["reads_sum"], row["writes_sum"]}
+        else int(row["reads_sum"] + row["writes_sum"])
+        for row in sums.to_pylist()
+    }
+
+
 def _planned(catalog: Catalog, view: ClusterView) -> Planned | None:
-    """Return what the newest plan of the cluster's routes as they are now does with them."""
-    made = [m for m in catalog.list(PLAN_PREFIX) if m.properties.get("cluster") == view.name]
-    made.sort(key=lambda manifest: (manifest.created_at, manifest.name), reverse=True)
-    for manifest in made[:PLANS_TRIED_MAX]:
+    """Return what the plan of the routes as they are now does that was asked for last."""
+    for manifest in newest_first(catalog, view.name)[:PLANS_TRIED_MAX]:
         plan = resolve_plan(catalog, manifest.name.removeprefix(PLAN_PREFIX))
         if plan.catalog_version == view.snapshot.catalog_version:
             return _planned_by(plan)
@@ -313,100 +328,20 @@ def _planned(catalog: Catalog, view: ClusterView) -> Planned | None:
 
 
 def _planned_by(plan: Plan) -> Planned:
-    return Planned(
-        plan.plan_id,
-        frozenset(action.route_id for action in plan.actions),
-        {each.route_id: each.reason for each in plan.declined},
-    )
+    acted_on = frozenset(action.route_id for action in plan.actions)
+    # Plans of before 2026-11-22 also give reasons not to split what they move.
+    declined = {e.route_id: e.reason for e in plan.declined if e.route_id not in acted_on}
+    return Planned(plan.plan_id, acted_on, declined)
 
 
 def _unattributed(
-    rows: Sequence[dict[str, Any]],
-    verdicts: Sequence[RouteVerdict],
-    name: str,
-    objective: Objective,
+    rows: pa.Table, verdicts: Sequence[RouteVerdict], name: str, objective: Objective
 ) -> Unattributed:
     """Return what these rows of no route are of all load."""
-    buckets = sum(row["row_count"] for row in rows)
-    load = 0
-    for row in rows:
-        part = _load(row, name, objective)
-        if part is None:
-            return Unattributed(buckets, None, None)
-        load += part
+    buckets = sum(rows.column("row_count").to_pylist())
+    loads, measured = loads_of(rows, name, objective)
+    if not measured.all():
+        return Unattributed(buckets, None, None)
+    load = sum(loads.tolist())
     total = load + sum(verdict.load or 0 for verdict in verdicts)
     return Unattributed(buckets, load, load / total if total else 0.0)
-
-
-def _windows(
-    rows: Sequence[dict[str, Any]],
-    samples: Mapping[tuple[int, datetime], dict[str, Any]],
-    objective: Objective,
-) -> tuple[str, list[RouteWindow]]:
-    """Return the objective that was measured, and its windows."""
-    for name in (objective.name, *FALLBACKS):
-        known = samples if name == objective.name != "bytes" else {}
-        windows = [_window(row, known.get(_place(row)), name, objective) for row in rows]
-        if any(window.load is not None for window in windows):
-            return name, windows
-    return objective.name, []
-
-
-def _window(
-    row: dict[str, Any], sampled: dict[str, Any] | None, name: str, objective: Objective
-) -> RouteWindow:
-    """Return a route's window; by its samples where it was not counted."""
-    load, count = _load(row, name, objective), None
-    error = 0.0 if load is None else _error(row, load, name, objective)
-    if load is None and sampled is not None:
-        estimate = interval_of(sampled["load"], sampled["variance"])
-        load, error, count = round(estimate.estimate), estimate.error, sampled["samples"]
-    return RouteWindow(
-        route_id=row["route_id"],
-        start=row["window_start"],
-        end=row["window_end"],
-        load=load,
-        coverage=row["coverage"],
-        error_bound=error,
-        samples=count,
-    )
-
-
-def _place(row: Mapping[str, Any]) -> tuple[int, datetime]:
-    return row["route_id"], row["window_start"]
-
-
-def _error(row: dict[str, Any], load: int, name: str, objective: Objective) -> float:
-    """Return by how much a load may be too high, where its counts may be by the error bound.
-
-    In the worst case all that was counted too much is of the kind that weighs most. What it was
-    in bytes or time nobody told: it is taken in proportion, and as everything without counts.
-    """
-    bound: float = row["error_bound"]
-    if not bound:
-        return 0.0
-    if name not in FALLBACKS:
-        return min(bound * max(objective.read_weight, objective.write_weight), float(load))
-    reads, writes = row["reads"], row["writes"]
-    if reads is None or writes is None or reads + writes <= bound:
-        return float(load)
-    return float(load * bound / (reads + writes))
-
-
-def _load(row: dict[str, Any], name: str, objective: Objective) -> int | None:
-    """Return a window's load, None where a counter that it needs was not measured."""
-    if name == "cpu_ns":
-        cpu_ns: int | None = row["cpu_ns"]
-        return cpu_ns
-    if name == "bytes":
-        read_bytes, write_bytes = row["read_bytes"], row["write_bytes"]
-        if read_bytes is None or write_bytes is None:
-            return None
-        return int(read_bytes + write_bytes)
-    load = 0
-    for counter, weight in (("reads", objective.read_weight), ("writes", objective.write_weight)):
-        count = row[counter]
-        if weight and count is None:
-            return None
-        load += weight * (count or 0)
-    return load

@@ -22,7 +22,9 @@ from workbench.planner.replay import verification
 from workbench.planner.verifier import verify
 from workbench.query.figures import figure_texts
 from workbench.query.load import Source
+from workbench.session.given import given_of
 from workbench.session.look import hot
+from workbench.session.quiet import without_solver_lines
 from workbench.session.stored import newest_stored, sizes_of
 from workbench.session.wiring import open_routes
 
@@ -40,6 +42,18 @@ if TYPE_CHECKING:
     from workbench.planner.placing import SizesOf
     from workbench.session.cluster import ClusterView
 
+
+# A solver prints, and standard output is for answers.
+_PLAN_INPUT: Final = partial(PlanInput, around_solver=without_solver_lines)
+
+
+class Newest:
+    """Stands for what the newest complete export of the cluster tells of stored bytes."""
+
+
+NEWEST: Final = Newest()
+# What is balanced where nothing of what was asked for was measured, in this order: as `hot` does.
+STAND_INS: Final = ("cpu", "bytes")
 # How much of the time asked for must be left to plan on its settled part alone.
 SETTLED_SHARE: Final = 0.25
 # The default of `workbench plan`, and of the session.
@@ -108,6 +122,7 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
     backtest: bool = False,
     policy: str = DEFAULT_POLICY,
     no_moves: str = "",
+    stored: tuple[Stored, SizesOf] | Newest | None = NEWEST,
 ) -> Plan:
     """Return a plan for the cluster's newest routes from its load in [since, until).
 
@@ -122,6 +137,7 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
         backtest: Also plan on the first half and replay the second; for `robust` also by `exact`.
         policy: `robust` or `exact`.
         no_moves: Why the system could not make a move; empty where it can, or is not known.
+        stored: What spans store, and by what; the newest complete export's where not given.
 
     Raises:
         NotFound: `load_absent`, there is no load; for a running cluster with how to get some.
@@ -129,34 +145,26 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
         InvalidInput: `bucket_crosses_route`: some of the load is nobody's; `limit_unmeetable`,
             `limit_unmeasured`: which limit cannot be met or checked.
     """
-    chosen = source or view.load.finest
-    hot_routes: frozenset[int] = frozenset()
-    if limits.only_hot:
-        answer = hot(view, since=since, until=until, objective=objective, rule=rule)
-        if answer.rule.threshold_per_minute is None:
-            raise InvalidArgument(
-                f"no threshold is known for {answer.objective}, so no route can be called hot",
-                code="threshold_missing",
-                hint="give --threshold, or leave --only-hot out",
-            )
-        hot_routes = frozenset(v.route.route_id for v in answer.verdicts if v.verdict == "hot")
+    asked = objective
+    chosen, objective, table = _measured(view, source, asked, since, until)
+    hot_routes = _hot_routes(view, limits, objective, rule, (since, until))
 
     if chosen is Source.LOAD_WINDOW:
         _check_attributable(view, since, until)
 
     threshold = _threshold(objective, rule)
-    stored = _stored(view) if limits.groups else None
-
+    if isinstance(stored, Newest):
+        stored = _stored(view) if limits.groups else None
     known: dict[datetime, Atoms] = {}  # two policies are tried on the same half
     moving: dict[datetime, tuple[tuple[Finding, ...], Drift | None]] = {}
 
     def given(end: datetime, by: str) -> PlanInput:
         if end not in known:
-            table = view.load.atoms(chosen, objective, since, end)
-            known[end] = atoms_from_table(table, chosen.atom_kind)
+            read = table if end == until else view.load.atoms(chosen, objective, since, end)
+            known[end] = atoms_from_table(read, chosen.atom_kind)
             moving[end] = _drift(view, chosen, objective, known[end], (since, end))
         findings, drift = moving[end]
-        return PlanInput(
+        return _PLAN_INPUT(
             cluster=view.name,
             snapshot=view.snapshot,
             atoms=known[end],
@@ -189,11 +197,59 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
         untested += _unseen(whole.drift, moving[middle][1])
     whole = replace(whole, findings=(*untested, *whole.findings))
     try:
-        return make_plan(whole)
+        made = make_plan(whole)
     except NotFound as error:
         if error.code == "load_absent" and is_live(view):
             raise _no_live_load(view, error) from error
         raise
+    given_to = (view, since, until, chosen, objective)
+    parts = given_of(*given_to, asked=asked, rule=rule, backtest=backtest, no_moves=no_moves)
+    return replace(made, given=parts)
+
+
+def _measured(
+    view: ClusterView,
+    source: Source | None,
+    asked: Objective,
+    since: datetime,
+    until: datetime,
+) -> tuple[Source, Objective, pa.Table]:
+    """Return the evidence, the objective that it tells of, and its atoms.
+
+    Where no counter of what was asked for was measured, CPU and then bytes stand in, as they do
+    for `hot`; the plan carries the name of what it balances.
+    """
+    first: tuple[Source, Objective, pa.Table] | None = None
+    for objective in (asked, *(OBJECTIVES[name] for name in STAND_INS)):
+        chosen = source or view.load.finest
+        if objective.cpu_weight and source is None:
+            chosen = Source.LOAD_WINDOW  # no recorded access tells it
+        table = view.load.atoms(chosen, objective, since, until)
+        first = first or (chosen, objective, table)
+        if table.column("load").null_count < table.num_rows or not table.num_rows:
+            return chosen, objective, table
+    assert first is not None
+    return first
+
+
+def _hot_routes(
+    view: ClusterView,
+    limits: Limits,
+    objective: Objective,
+    rule: Rule,
+    time: tuple[datetime, datetime],
+) -> frozenset[int]:
+    """Return the ids of hot routes, where only those may be split."""
+    if not limits.only_hot:
+        return frozenset()
+    answer = hot(view, since=time[0], until=time[1], objective=objective, rule=rule)
+    if answer.rule.threshold_per_minute is None:
+        raise InvalidArgument(
+            f"no threshold is known for {answer.objective}, so no route can be called hot",
+            code="threshold_missing",
+            hint="give --threshold, or leave --only-hot out",
+        )
+    return frozenset(v.route.route_id for v in answer.verdicts if v.verdict == "hot")
 
 
 def _threshold(objective: Objective, rule: Rule) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,13 +18,14 @@ import pyarrow.parquet as pq
 
 from workbench.catalog.catalog import Write
 from workbench.errors import Corruption, InvalidArgument, InvalidInput, NotFound
-from workbench.model.plan import plan_from_json, plan_to_json
+from workbench.model.plan import ActionKind, plan_from_json, plan_to_json
 from workbench.model.tables import PLAN, check_table
 from workbench.model.times import rfc3339
 from workbench.session.files import read_file, write_file
 
 if TYPE_CHECKING:
     from workbench.catalog.catalog import Catalog
+    from workbench.model.manifest import Manifest
     from workbench.model.plan import Plan
 
 PLAN_PREFIX: Final = "plan/"
@@ -33,16 +35,36 @@ _HEX = re.compile(rf"[0-9a-f]{{{PREFIX_DIGITS_MIN},64}}")
 
 
 def record_plan(catalog: Catalog, plan: Plan) -> bool:
-    """Write the plan into the catalog; False where it is there already."""
-    [registered] = catalog.commit([plan_write(plan)])
+    """Write the plan into the catalog; False where it is its cluster's newest already.
+
+    One that is there, but not the newest, was asked for again: its property `asked` counts that,
+    so that it becomes the newest by `updated_at`. Its document stays as it is.
+    """
+    made = newest_first(catalog, plan.cluster)
+    write = plan_write(plan)
+    again = [each for each in made[1:] if each.name == write.name]
+    if again:
+        asked = int(again[0].properties.get("asked", "1")) + 1
+        write = replace(write, properties={**write.properties, "asked": str(asked)})
+    elif made and made[0].name == write.name:
+        return False
+    [registered] = catalog.commit([write])
     return registered.written
+
+
+def newest_first(catalog: Catalog, cluster: str) -> list[Manifest]:
+    """Return the plans of a cluster as the catalog knows them, the last asked for first."""
+    made = [m for m in catalog.list(PLAN_PREFIX) if m.properties.get("cluster") == cluster]
+    return sorted(made, key=lambda each: (each.updated_at, each.name), reverse=True)
 
 
 def plan_write(plan: Plan) -> Write:
     """Return the plan as it is written into a catalog; its properties tell what it is."""
+    moves = sum(action.kind is ActionKind.MOVE for action in plan.actions)
     properties = {
         "cluster": plan.cluster,
-        "splits": str(len(plan.actions)),
+        "splits": str(len(plan.actions) - moves),
+        **({"moves": str(moves)} if moves else {}),
         "hottest_route": f"{plan.max_share_before:.1%} to {plan.max_share_after:.1%}",
         "window": f"{rfc3339(plan.since)} to {rfc3339(plan.until)}",
     }

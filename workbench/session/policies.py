@@ -7,6 +7,7 @@
     forbidden = [["757365722f31", "757365722f32"]]
     max_age = "2h"
     require_backtest = true
+    certainty = "certain"
 
 A limit that is misspelt is refused: a policy that silently allows more than its author meant is
 worse than none.
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from workbench.errors import InvalidInput, WorkbenchError
 from workbench.model.keys import Span
+from workbench.model.plan_given import EvidenceCertainty
 from workbench.model.times import parse_duration_ms
 from workbench.planner.approvals import ApprovalPolicy
 from workbench.session.files import read_file
@@ -38,6 +40,7 @@ FIELDS: Final = (
     "forbidden",
     "max_age",
     "require_backtest",
+    "certainty",
 )
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -70,6 +73,7 @@ def read_policy(path: Path) -> ApprovalPolicy:
             forbidden=tuple(_span(each) for each in fields.get("forbidden", [])),
             max_age_ms=parse_duration_ms(fields["max_age"]) if "max_age" in fields else None,
             require_backtest=_flag(fields, "require_backtest"),
+            certainty=_certainty(fields),
         )
     except (TypeError, ValueError, AttributeError) as error:
         raise _invalid(path, str(error)) from error
@@ -106,6 +110,14 @@ def _flag(fields: dict[str, Any], name: str) -> bool:
     if type(value) is not bool:
         raise ValueError(f"{name} is {value!r}, not true or false")
     return value
+
+
+def _certainty(fields: dict[str, Any]) -> EvidenceCertainty | None:
+    value = fields.get("certainty")
+    known = [each.value for each in EvidenceCertainty]
+    if value is not None and value not in known:
+        raise ValueError(f"certainty is {value!r}, not {' or '.join(known)}")
+    return None if value is None else EvidenceCertainty(value)
 
 
 def _hours(fields: dict[str, Any]) -> tuple[int, int] | None:

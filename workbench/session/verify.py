@@ -37,6 +37,7 @@ from workbench.session.collect_live import cluster_of_url
 from workbench.session.figures import figure_claims
 from workbench.session.planning import false_claims, source_of
 from workbench.session.receipts import Applied
+from workbench.session.remaking import remade_claims
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -133,7 +134,11 @@ def verify_plan(  # noqa: PLR0913 - the question's own parts, named
             hint=f"--cluster {plan.cluster}",
         )
     # SQL follows the plan's structure, so it is asked of plans whose structure holds.
-    claims = tuple(false_claims(view, plan) or figure_claims(view, plan, source_of(plan)))
+    claims = tuple(
+        false_claims(view, plan)
+        or figure_claims(view, plan, source_of(plan))
+        or remade_claims(view, plan)
+    )
     replayed_on = view if later is None else later
     if replayed_on.extent.until <= plan.until:
         if claims:
@@ -154,7 +159,9 @@ def verify_plan(  # noqa: PLR0913 - the question's own parts, named
         replayed = replace(replayed, until=min(last, end))
     execution = _execution(replayed_on, plan, applied)
     if execution is Execution.REPLAYED:
-        return VerifyAnswer(plan, replayed, claims, execution, applied)
+        warning = other_routes_warning(view, plan)
+        said = () if warning is None else (warning,)
+        return VerifyAnswer(plan, replayed, claims, execution, applied, warnings=said)
     now, told = _on_newest_routes(replayed_on, plan, events, start, end)
     warnings = (*_not_as_planned(replayed_on, plan, applied, execution), *told)
     return VerifyAnswer(plan, replayed, claims, execution, applied, now, warnings)
@@ -166,6 +173,17 @@ def stale(plan: Plan, claims: Sequence[str]) -> Conflict:
         f"plan {plan.plan_id} was not made from the load in this catalog: {claims[0]}",
         code="plan_stale",
         hint="name the plan's own catalog with --catalog, or plan again",
+    )
+
+
+def other_routes_warning(view: ClusterView, plan: Plan) -> str | None:
+    """Return that a trace was collected again with other routes than the plan was made for."""
+    spans = [route.span for route in plan.routes_before]
+    if not is_recorded(view) or [route.span for route in view.snapshot.routes] == spans:
+        return None
+    return (
+        f"the routes of {view.name!r} in the catalog are not those that plan {plan.plan_id} was "
+        "made for: it can no longer be approved; plan again: workbench plan"
     )
 
 
@@ -358,6 +376,7 @@ def _crossing(
     counted = plan.objective
     names = ["reads"] * bool(counted.read_weight) + ["writes"] * bool(counted.write_weight)
     names += ["read_bytes", "write_bytes"] * bool(counted.byte_weight)
+    names += ["cpu_ns"] * bool(counted.cpu_weight)
     ordered = sorted(keys)
     buckets = {
         (row["bucket_start"], row["bucket_end"])

@@ -110,10 +110,14 @@ def read_u32(stream: PlainStream, name: str, progress: Callable[[int], None] | N
         if count:
             numbers = np.frombuffer(data, "<u4", count).astype(np.uint32, copy=False)
             batches.add(pa.record_batch([pa.array(numbers)], schema=_U32_SCHEMA))
-    if rest:
-        length = batches.rows * U32_BYTES + len(rest)
-        raise truncated(name, f"its {length} bytes are no multiple of {U32_BYTES}")
+    check_u32_length(batches.rows * U32_BYTES + len(rest), name)
     return Raw(pa.Table.from_batches(batches.parts, _U32_SCHEMA), empty_is_missing=True)
+
+
+def check_u32_length(length: int, name: str) -> None:
+    """Raise InvalidInput where so many bytes are not whole numbers of four bytes each."""
+    if length % U32_BYTES:
+        raise truncated(name, f"its {length} bytes are no multiple of {U32_BYTES}")
 
 
 def _four_per_line(block: bytes) -> npt.NDArray[np.uint64] | None:

@@ -43,6 +43,7 @@ CLOUDPHYSICS_HEADER: Final = ["version", "time", "op", "size", "lbn"]
 # Formats without times and columns: what the number that becomes the key is called.
 BLOCK_FORMATS: Final = {"arc": "start", "u32": "number"}
 FORMAT_BY_ENDING: Final = {".lis": "arc", ".trace": "u32"}
+CHECKED_BYTES_MAX: Final = 1 << 30
 COMPRESSION_ENDINGS: Final = (".zst", ".zstd", ".gz", ".lz4", ".bz2", ".xz")
 
 # A trace is called ordered by arrival when this share of its keys, each at its first access,
@@ -139,6 +140,8 @@ def read_trace(
         found = _resolve(file.schema_arrow.names, options, {}, name)
         raw = files.read_parquet(file, found, name, progress)
     elif kind in BLOCK_FORMATS:
+        if options.rate is None:
+            _check_end(stream, kind, name)
         found = _resolve_blocks(kind, options, name)
         read = blocks.read_arc if kind == "arc" else blocks.read_u32
         raw = read(stream, name, progress)
@@ -264,6 +267,22 @@ def _resolve(
             hint="leave --rate out; --speedup changes the pace of recorded times",
         )
     return found
+
+
+def _check_end(stream: PlainStream, kind: str, name: str) -> None:
+    """Raise where a file is cut off, before it is asked at what rate its accesses came.
+
+    Whoever gives a rate for a damaged file only meets the next error. Of a file that is larger
+    than CHECKED_BYTES_MAX the rest is left to the reader.
+    """
+    length = 0
+    while length < CHECKED_BYTES_MAX:
+        part = stream.read(files.BLOCK_BYTES)
+        if not part:
+            if kind == "u32":
+                blocks.check_u32_length(length, name)
+            return
+        length += len(part)
 
 
 def _resolve_blocks(kind: str, options: TraceOptions, name: str) -> dict[str, str]:
