@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 if TYPE_CHECKING:
@@ -49,6 +51,45 @@ w = Heatmap(surface, height=400)
 w.on_brush(heard.append)
 w
 """
+PAINT_S = 20.0
+LARGE = """
+import numpy as np
+from workbench.heat.matrix import HeatMatrix
+from workbench.model.keys import Span
+from workbench.model.times import from_us
+from workbench.report.heat_surface import surface_of_matrices
+from workbench.widgets.heatmap import Heatmap
+
+ROWS, COLUMNS = 5_000, 2_880
+starts = [b""] + [b"%06d" % r for r in range(1, ROWS)]
+spans = tuple(Span(a, b) for a, b in zip(starts, [*starts[1:], None]))
+times = tuple(from_us(1_772_600_400_000_000 + c * 60_000_000) for c in range(COLUMNS))
+rng = np.random.Generator(np.random.PCG64(7))
+base = rng.integers(0, 9, (COLUMNS, ROWS)).astype(np.float64).T
+
+def heated(cells):
+    values = base.copy()
+    for cell in cells:
+        values[tuple(cell)] = 1e9
+    return surface_of_matrices(
+        [HeatMatrix(values, spans, times, 60_000, "score", tuple(range(1, ROWS + 1)))])
+
+w = Heatmap(heated([]), height=500)
+w
+"""
+# How many of these cells show this colour where they lie, and how many pixels have it at all.
+LIT = """(canvas, [cells, rows, columns, colour]) => {
+  const { width, height } = canvas;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+  const pixels = new Uint32Array(data.buffer);
+  const [wanted] = new Uint32Array(Uint8Array.from(colour).buffer);
+  const lit = cells.filter(([row, column]) => {
+    const y = Math.floor((row + 0.5) / rows * height);
+    const x = Math.floor((column + 0.5) / columns * width);
+    return pixels[y * width + x] === wanted;
+  });
+  return [lit.length, pixels.reduce((count, pixel) => count + (pixel === wanted), 0)];
+}"""
 HOSTILE_KEYS = [
     b"",
     b"\x00\x00nul",
@@ -339,6 +380,50 @@ display(h, one, gaps, none)
     opened.close()
 
 
+@pytest.fixture(scope="module")
+def large(jupyter: Jupyter, chromium: Browser) -> Iterator[Opened]:
+    opened = jupyter.open([LARGE], chromium, height=1_400)
+    opened.run()
+    yield opened
+    opened.check()
+    opened.close()
+
+
+def lit(large: Opened, cells: list[list[int]]) -> list[int]:
+    """Show a surface on which only these cells are hot; return what `LIT` tells of the canvas."""
+    canvas = Widget(large).root.locator(".wb-cells")
+    large.value(f"w.update(heated({cells}))")
+    deadline = time.perf_counter() + PAINT_S
+    while True:
+        told: list[int] = canvas.evaluate(LIT, [cells, 5_000, 2_880, HOT])
+        if told[0] == len(cells) or time.perf_counter() > deadline:
+            return told
+        large.page.wait_for_timeout(20)
+
+
+def random_cells(count: int) -> list[list[int]]:
+    rng = np.random.Generator(np.random.PCG64(count))
+    return [[int(rng.integers(5_000)), int(rng.integers(2_880))] for _ in range(count)]
+
+
+def test_each_of_200_hot_cells_of_14_million_is_bright_on_the_canvas(large: Opened):
+    cells = random_cells(200)
+    shown, pixels = lit(large, cells)
+    assert shown == 200
+    # Nothing else is: a cell in a block of 5 x 2 is at most a few pixels.
+    assert pixels <= 200 * 4
+    single = cells[0]
+    assert lit(large, [single])[0] == 1
+
+
+@pytest.mark.slow
+def test_a_hot_cell_is_bright_on_the_canvas_also_where_it_is_the_only_one(large: Opened):
+    for cell in random_cells(40):
+        shown, pixels = lit(large, [cell])
+        assert shown == 1, cell
+        assert 1 <= pixels <= 4
+
+
 def test_the_same_in_notebook_7_and_a_restarted_kernel_is_told_of(
     jupyter: Jupyter, chromium: Browser
 ):
@@ -349,6 +434,9 @@ def test_the_same_in_notebook_7_and_a_restarted_kernel_is_told_of(
     assert widget.hover(*widget.at(10, 5))["load"] == "123,456 score"
     widget.drag(widget.at(9, 4), widget.at(12, 13))
     widget.wait("table", "9 13 4 14")
+    widget.root.get_by_text("writes", exact=True).click()
+    widget.wait("series", "writes")
+    assert widget.hover(*widget.at(10, 5))["load"] == "246,912 writes"
     widget.focus()
     widget.press("Escape")
     opened.until("w.brush is None", expected=True)

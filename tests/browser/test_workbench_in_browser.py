@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,16 +20,21 @@ TESTS = Path(__file__).resolve().parents[1]
 CELL = f"""
 import sys
 sys.path[:0] = [{str(TESTS)!r}, {str(TESTS / "widgets")!r}]
+import time
+from pathlib import Path
+from fakes import Fault
 from stage import HOSTILE, Stage
+from workbench.widgets import deciding
 from workbench.model.keys import Span
 from workbench.widgets.job_monitor import JobMonitor
 from workbench.widgets.plan_review import PlanReview
 from workbench.widgets.route_table import RouteTable
 from workbench.widgets.workbench import Workbench
 """
-SHOW = """
-stage = Stage([b"user/%03d" % n for n in range(50, 400, 50)],
-              keys=[b"user/%03d" % n for n in range(0, 400, 5)], windows=60, splits=6)
+STAGE = """Stage([b"user/%03d" % n for n in range(50, 400, 50)],
+              keys=[b"user/%03d" % n for n in range(0, 400, 5)], windows=60, splits=6"""
+SHOW = f"""
+stage = {STAGE})
 desk = stage.desk()
 w = Workbench(desk)
 w
@@ -40,20 +47,39 @@ desk.approve()
 w = Workbench(desk)
 w
 """
-# Notes when a job row first appears after a press, in the page's own time.
-FIRST_PHASE = """() => {
-  window.pressed = window.shown = 0;
-  document.addEventListener("click", () => { window.pressed = performance.now(); }, true);
-  const jobs = [...document.querySelectorAll(".wb-panel")].at(-1);
-  new MutationObserver(() => {
-    if (!window.shown && jobs.querySelector("tr[data-state]")) window.shown = performance.now();
-  }).observe(jobs, { childList: true, subtree: true });
-}"""
-FIRST_PHASE_MS = 100
+# The same cluster's catalog, in a folder, so that other processes can work on it.
+SHARED = f"""
+from workbench.stores.local import LocalStore
+stage = {STAGE}, store=LocalStore({{folder!r}}, create=True))
+desk = stage.desk()
+desk.propose()
+__import__("workbench.session.plans", fromlist=["x"]).record_plan(stage.catalog(), desk.current)
+w = Workbench(desk)
+w
+"""
+BERT = f"""{CELL}
+from workbench.model.plan import Limits
+from workbench.session.plans import record_plan
+from workbench.stores.local import LocalStore
+from workbench.widgets.options import DeskOptions
+stage = {STAGE}, store=LocalStore({{folder!r}}, create=False), joined=True)
+bert = stage.desk("bert", pid=2)
+"""
+ANOTHER_PLAN = """
+made = stage.desk("bert", pid=2, options=DeskOptions(limits=Limits(3, 0.0))).propose()
+record_plan(stage.catalog(), made)
+bert.open_plan(made)
+assert bert.approve().ok and bert.apply().ok and bert.wait(60), bert.told
+stage.collect(stage.catalog())
+"""
+# Keeps no decision before a file is there; the kernel's thread of messages waits for it.
+HELD = """[
+    setattr(deciding, "kept", deciding.approve),
+    setattr(deciding, "approve", lambda *a, **n: (
+        [time.sleep(0.01) for _ in iter(Path({gate!r}).exists, True)], deciding.kept(*a, **n))[1]),
+][0]"""
 # What appeared by a press takes no second one yet: see panel.js.
 TOO_SOON_MS = 600
-# This machine may be doing other things; what is to be reached is measured by the benchmark.
-SLACK = 20
 
 
 class Panels:
@@ -90,10 +116,23 @@ class Panels:
         )
 
 
+IN_BOTH = pytest.mark.parametrize("opened", ["lab", "notebook"], indirect=True)
+IN_LAB = pytest.mark.parametrize("opened", ["lab"], indirect=True)
+
+
+def bert(folder: Path, does: str) -> None:
+    """Let somebody else, in a process of their own, work on a shared catalog."""
+    script = BERT.format(folder=str(folder)) + does
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.fixture(scope="module")
-def opened(jupyter: Jupyter, chromium: Browser) -> Iterator[Opened]:
-    """One notebook in Lab; each test shows a stage of its own in it."""
-    made = jupyter.open([CELL, SHOW], chromium, height=2_400)
+def opened(request: pytest.FixtureRequest, jupyter: Jupyter, chromium: Browser) -> Iterator[Opened]:
+    """One notebook of an application; each test shows a stage of its own in it."""
+    made = jupyter.open([CELL, SHOW], chromium, notebook=request.param == "notebook", height=2_400)
     yield made
     made.close()
 
@@ -107,6 +146,7 @@ def panels(opened: Opened) -> Panels:
     return shown
 
 
+@IN_BOTH
 def test_a_brush_reaches_the_table_and_the_proposal(panels: Panels) -> None:
     page = panels.page
     box = page.locator(".wb-cells").bounding_box()
@@ -129,16 +169,20 @@ def test_a_brush_reaches_the_table_and_the_proposal(panels: Panels) -> None:
     opened.check()
 
 
-def test_approved_one_and_all_applied_live_and_reloaded_in_the_middle(panels: Panels) -> None:
-    opened, page = panels.opened, panels.page
+@IN_BOTH
+def test_approved_one_and_all_applied_live_and_reloaded_in_the_middle(
+    panels: Panels, tmp_path: Path
+) -> None:
+    opened, page, gate = panels.opened, panels.page, tmp_path / "gate"
     opened.value("[desk.propose(), None][1]")
     opened.value("[__import__('workbench.session.plans', fromlist=['x']).record_plan("
                  "stage.catalog(), desk.current)][0]")  # fmt: skip
-    page.evaluate(FIRST_PHASE)
+    opened.value(HELD.format(gate=str(gate)))
     panels.button("approve", "split-001").click()
-    page.wait_for_function("() => window.shown > 0")
-    took = page.evaluate("() => window.shown - window.pressed")
-    assert took < FIRST_PHASE_MS * SLACK
+    # The first phase is there before anything is kept: the call has not come back.
+    panels.wait("recording", 1)
+    assert panels.state("waiting").count() == 0
+    gate.touch()
     panels.wait("waiting", 1)
     # Twice in a row, as an impatient hand does.
     panels.button("approve", "split-002").dblclick()
@@ -173,6 +217,7 @@ def test_approved_one_and_all_applied_live_and_reloaded_in_the_middle(panels: Pa
     opened.check()
 
 
+@IN_LAB
 def test_a_stale_plan_says_so_while_it_is_looked_at_and_is_planned_anew(panels: Panels) -> None:
     opened = panels.opened
     opened.value("[desk.propose(), None][1]")
@@ -186,6 +231,7 @@ def test_a_stale_plan_says_so_while_it_is_looked_at_and_is_planned_anew(panels: 
     opened.check()
 
 
+@IN_BOTH
 def test_all_of_it_can_be_done_by_keyboard_alone(panels: Panels) -> None:
     opened, page = panels.opened, panels.page
     opened.value("[desk.propose(), None][1]")
@@ -220,11 +266,64 @@ def test_all_of_it_can_be_done_by_keyboard_alone(panels: Panels) -> None:
     panels.routes.locator("h3").focus()
     tab_to("filter")
     page.keyboard.type("user/2")
-    page.wait_for_function("() => document.body.innerText.includes(' of 8 · ')")
+    page.wait_for_function("() => document.body.innerText.includes(', 8 in all · ')")
     assert page.evaluate("() => document.activeElement.value") == "user/2"
     tab_to("sort")
     page.keyboard.press("Enter")
     page.wait_for_selector("th[aria-sort='ascending']")
+    opened.check()
+
+
+def test_what_others_do_appears_and_who_comes_second_reads_who_was_first(
+    jupyter: Jupyter, chromium: Browser, tmp_path: Path
+) -> None:
+    opened = jupyter.open([CELL, SHARED.format(folder=str(tmp_path))], chromium, height=2_400)
+    opened.run()
+    panels = Panels(opened)
+    panels.plan.locator(".wb-actions > li").first.wait_for()
+    bert(tmp_path, "assert bert.approve('split-001').ok")
+    # Nobody pressed anything in here.
+    panels.wait("waiting", 1)
+    assert panels.plan.locator(".wb-actions").get_by_text("by bert").count() == 1
+    # Both decide in the same moment: this page has not looked since.
+    opened.value("setattr(desk, 'heed', lambda: False)")
+    bert(tmp_path, "assert bert.approve('split-002').ok")
+    panels.button("approve", "split-002").click()
+    panels.plan.locator(".wb-status", has_text="bert was first: approved split-002").wait_for()
+    panels.wait("waiting", 2)
+    assert opened.value("stage.catalog().read('approval/' + desk.current.plan_id).num_rows") == 2
+    opened.value("delattr(desk, 'heed')")
+    assert panels.page.get_by_text("This plan is stale.").count() == 0
+    bert(tmp_path, ANOTHER_PLAN)
+    panels.plan.get_by_text("This plan is stale.").wait_for()
+    assert "the routes are at version 4" in panels.plan.locator("[role=alert]").inner_text()
+    assert panels.button("plan-again", "stale").is_visible()
+    assert panels.button("approve-all").get_attribute("aria-disabled") == "true"
+    opened.until("desk.board.routes[-1].route_id > 8", expected=True)
+    opened.check()
+    opened.close()
+
+
+@IN_LAB
+def test_a_node_that_goes_away_in_a_job_is_told_and_the_job_is_resumed(panels: Panels) -> None:
+    opened = panels.opened
+    opened.value("[desk.propose(), None][1]")
+    opened.value("stage.connector.faults.extend([None, Fault.UNAVAILABLE])")
+    panels.button("approve-all").click()
+    panels.wait("waiting", 6)
+    panels.button("apply").click()
+    panels.page.wait_for_timeout(TOO_SOON_MS)
+    panels.button("apply-yes").click()
+    panels.wait("interrupted", 1)
+    panels.wait("done", 1)
+    status = panels.jobs.locator(".wb-status[data-ok='false']")
+    status.wait_for()
+    assert panels.state("interrupted").locator(".wb-error").inner_text() == status.inner_text()
+    panels.button("retry").click()
+    panels.page.wait_for_timeout(TOO_SOON_MS)
+    panels.button("retry-yes").click()
+    panels.wait("done", 6)
+    assert opened.value("len(stage.cluster.splits)") == 6
     opened.check()
 
 

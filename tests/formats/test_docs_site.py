@@ -14,7 +14,7 @@ from workbench.cli.main import COMMANDS
 ROOT = Path(__file__).resolve().parents[2]
 # What a browser fetches by itself when it opens a page.
 FETCHED = re.compile(
-    r"<(?:link|script|img|iframe|source)\b[^>]*?(?:src|href)=\"?(https?:)?//", re.I
+    r"<(?:link|script|img|iframe|source)\b[^>]*?(?:src|href)=\"?(https?:)?//", re.IGNORECASE
 )
 FETCHED_BY_STYLE = re.compile(
     r"url\(\s*['\"]?(https?:)?//|@import\s+['\"](https?:)?//", re.IGNORECASE

@@ -63,6 +63,7 @@ class Stage:
         empty: bool = False,
         source: str = URL,
         splits: int = 4,
+        joined: bool = False,
         patch: Callable[[Any, str, Any], None] = setattr,
     ) -> None:
         routes = seed_routes(sorted(bounds))
@@ -78,8 +79,9 @@ class Stage:
         self.begun = threading.Event()
         self._gate = threading.Semaphore(0)
         self._held = False
-        catalog = self._create()
-        if not empty:
+        # Where another process made the catalog and collected into it, ours only opens it.
+        catalog = self.catalog() if joined else self._create()
+        if not (empty or joined):
             self.collect(catalog, source=source)
         patch(applying, "open_routes", self._open)
         patch(desk_module, "collect_live", self._collect_live)

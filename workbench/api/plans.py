@@ -33,7 +33,7 @@ from workbench.api.results import Result
 from workbench.api.verification import Report, Verification, report_of, verification_of
 from workbench.errors import InvalidArgument, WorkbenchError
 from workbench.model.keys import printable_key
-from workbench.model.plan import plan_to_json
+from workbench.model.plan import ActionKind, plan_to_json
 from workbench.model.times import rfc3339
 from workbench.planner.words import (
     certainty_sentences,
@@ -399,6 +399,7 @@ def _sentences(plan: Document) -> list[str]:
 
 def _action(plan: Document, action: Action) -> dict[str, Any]:
     evidence, total = action.evidence, plan.total_load
+    moves = action.kind is ActionKind.MOVE  # leaves its route whole
     return {
         "id": action.action_id,
         "kind": action.kind.value,
@@ -412,8 +413,8 @@ def _action(plan: Document, action: Action) -> dict[str, Any]:
         "left_load": evidence.left_load,
         "right_load": evidence.right_load,
         "parent_share": evidence.parent_load / total,
-        "left_share": evidence.left_load / total,
-        "right_share": evidence.right_load / total,
+        "left_share": None if moves else evidence.left_load / total,
+        "right_share": None if moves else evidence.right_load / total,
         "hottest_share_after": evidence.bottleneck_after / total,
         "rows_moved": action.rows_moved,
         "bytes_moved": action.bytes_moved,

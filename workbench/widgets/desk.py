@@ -33,7 +33,7 @@ from workbench.session.cluster import ClusterView, open_cluster
 from workbench.session.collect_live import LiveOptions, collect_live
 from workbench.session.lease import Machine, this_machine
 from workbench.session.look import HotAnswer, hot
-from workbench.session.planning import is_live, plan, settled_since
+from workbench.session.planning import is_live
 from workbench.session.plans import record_plan, resolve_plan
 from workbench.session.receipts import applied_of
 from workbench.session.system import SystemClock
@@ -41,15 +41,18 @@ from workbench.session.verify import VerifyAnswer, verify_plan
 from workbench.session.wiring import user_name
 from workbench.widgets import standing
 from workbench.widgets.deciding import Request, record
+from workbench.widgets.lookout import EVERY_S, Lookout, Seen
 from workbench.widgets.options import DeskOptions
-from workbench.widgets.proposing import Proposer, within
+from workbench.widgets.proposing import Proposer, planned_anew
 from workbench.widgets.records import Records
 from workbench.widgets.running import Run
 from workbench.widgets.standing import Known
-from workbench.widgets.telling import Bulletin, Told
+from workbench.widgets.telling import Bulletin, Telling, Told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+
+    import pyarrow as pa
 
     from workbench.catalog.catalog import Catalog
     from workbench.report.job_rows import JobFacts
@@ -57,13 +60,16 @@ if TYPE_CHECKING:
     from workbench.session.approval import Decision
     from workbench.session.receipts import Receipt
 
+    Shown = tuple[str, Mapping[str, Decision]]
+
 __all__ = ["Desk", "DeskOptions", "Told"]
 
 TRACE: Final = "trace:"
 FOLLOW_S: Final = 1.0
+OUTDATED: Final = frozenset({"plan_stale", "plan_executed"})
 
 
-class Desk:
+class Desk(Telling):
     """One cluster of a catalog, one plan, and what is being done with it."""
 
     def __init__(  # noqa: PLR0913 - what a desk is about, named
@@ -100,6 +106,11 @@ class Desk:
         self._lock = threading.RLock()
         self._bulletin = Bulletin()
         self._records = Records(catalog, self._machine, self.who)
+        self._seen = Seen()
+        self._lookout = Lookout(self.glance, self._bulletin, self._machine.clock)
+        self._elsewhere: standing.Elsewhere | None = None
+        # Why a plan was refused that looked fresh: its hash, what was seen then, and what was said.
+        self._refused: tuple[str, int, str] | None = None
         self._brush = EVERYTHING
         self._epoch = 0
         self._view: ClusterView | None = None
@@ -111,7 +122,7 @@ class Desk:
         self._suggestion: Plan | None = None
         self._verified: VerifyAnswer | None = None
         # What whoever looks at the desk has seen: a decision is about that.
-        self._shown: tuple[str, Mapping[str, Decision]] | None = None
+        self._shown: Shown | None = None
         self._run: Run | None = None
         self._recording: frozenset[str] = frozenset()
         self._open()
@@ -171,25 +182,6 @@ class Desk:
         return None if not source or source.startswith(TRACE) else source
 
     @property
-    def told(self) -> Told:
-        """What was said last."""
-        return self._bulletin.told
-
-    @property
-    def speaker(self) -> object | None:
-        """Who asked last, and so says what came of it; None is nobody in particular."""
-        return self._bulletin.speaker
-
-    @speaker.setter
-    def speaker(self, asking: object | None) -> None:
-        self._bulletin.speaker = asking
-
-    @property
-    def busy(self) -> tuple[str, ...]:
-        """What is being done in the background besides applying."""
-        return self._bulletin.busy
-
-    @property
     def running(self) -> bool:
         """Whether a run of this desk goes on."""
         return self._run is not None and self._run.running
@@ -199,7 +191,7 @@ class Desk:
         """The verdicts; computed when first asked for."""
         with self._lock:
             if self._answer is None and self._view is not None:
-                self._answer = self._judged(self._view)
+                self._answer = self._judged(self._view, self._route_windows(self._view))
             return self._answer
 
     @property
@@ -207,7 +199,7 @@ class Desk:
         """The routes with their loads, and verdicts once judged; read when first asked for."""
         with self._lock:
             if self._board is None and self._view is not None:
-                self._board = self._read_board(self._view)
+                self._board = self._board_of(self._view, self._route_windows(self._view))
             return self._board
 
     @property
@@ -232,12 +224,11 @@ class Desk:
             run = self._mine(self._plan)
             if run is not None and run.error is not None and run.error.code == "plan_stale_version":
                 return run.error.message
-            known = self.known()
-            done = sum(known.applied(action.action_id) for action in self._plan.actions)
-            seen, made = self._view.snapshot.catalog_version, self._plan.catalog_version
-            if made <= seen <= made + done:
-                return ""
-            return f"the routes are at version {seen}, this plan was made at version {made}"
+            seen = self._view.snapshot.catalog_version
+            if text := standing.outdated(self._plan, self.known(), seen):
+                return text
+            told, now = self._refused, (self._plan.content_hash, self._epoch)
+            return told[2] if told is not None and told[:2] == now else ""
 
     def known(self) -> Known:
         """Return decisions, receipts and the run of the plan, read anew where they changed."""
@@ -270,10 +261,7 @@ class Desk:
     # What can be done
 
     def judge(self) -> None:
-        """Read the routes' load and judge them; takes as long as `workbench hot` does.
-
-        Reads with a view of its own, so that nobody waits for it.
-        """
+        """Read the routes' load and judge them, with a view of its own: nobody waits for it."""
         while not self._bulletin.closed.is_set():
             with self._lock:
                 epoch, seen = self._epoch, self._view
@@ -281,11 +269,12 @@ class Desk:
             if seen is None:
                 return
             view = open_cluster(another, seen.name)
-            board = self._read_board(view)
+            table = self._route_windows(view)
+            board = self._board_of(view, table)
             if not self._adopt(epoch, board, None):
                 continue
             self._tell("look")
-            answer = self._judged(view)
+            answer = self._judged(view, table)
             judged = {each.route.route_id: each for each in answer.verdicts}
             board = RouteBoard(board.routes, board.loads, judged, board.objective)
             if self._adopt(epoch, board, answer):
@@ -339,19 +328,7 @@ class Desk:
             catalog, seen, brush = self._records.another(), self._view, self._brush
         if seen is None:
             return None
-        options, view = self._options, open_cluster(catalog, seen.name)
-        since, until = view.window(options.since, options.until)
-        since, until = max(since, brush.since or since), min(until, brush.until or until)
-        made = plan(
-            view,
-            since=settled_since(view, since, until, options.objective),
-            until=until,
-            objective=options.objective,
-            limits=within(options.limits, brush.span),
-            rule=options.rule,
-            backtest=True,
-            policy=options.policy,
-        )
+        made = planned_anew(open_cluster(catalog, seen.name), self._options, brush)
         record_plan(catalog, made)
         self.open_plan(made)
         return made
@@ -418,8 +395,8 @@ class Desk:
             found, seen, another = self._plan, self._view, self._records.another()
         if found is None or seen is None:
             return None
-        view = open_cluster(another, found.cluster)
-        answer = verify_plan(view, found, applied=applied_of(another, found))
+        applied = applied_of(another, found)
+        answer = verify_plan(open_cluster(another, found.cluster), found, applied=applied)
         self._verified = answer
         self._tell("plan")
         return answer
@@ -433,13 +410,24 @@ class Desk:
                 self._plan = self._records.newest_plan(self.cluster)
         self._tell("look", "plan", "jobs")
 
-    def attempt(self, action: Callable[[], object], done: str = "") -> Told:
-        """Do it, and say what came of it instead of raising."""
-        return self._bulletin.attempt(action, done)
+    def glance(self) -> bool:
+        """See what others changed in the catalog, and read that anew; tell whether they did.
 
-    def later(self, name: str, action: Callable[[], object], done: str = "") -> bool:
-        """Do it in the background; False where the same is being done already."""
-        return self._bulletin.later(name, action, done)
+        Raises:
+            WorkbenchError: the catalog cannot be read now.
+        """
+        with self._lock:
+            topics = self._noticed()
+        self._tell(*topics)
+        return bool(topics)
+
+    def heed(self) -> bool:
+        """Glance in the background, unless that was done just now; pages that show us ask."""
+        return self._lookout.heed()
+
+    def attend(self, every_s: float = EVERY_S) -> bool:
+        """Glance every so often until `close`; False where that is done already."""
+        return self._lookout.attend(every_s)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for all that goes on in the background; tell whether it has ended."""
@@ -447,19 +435,11 @@ class Desk:
         run = self._run
         return (run is None or run.wait(timeout_s)) and ended
 
-    def watch(self, listener: Callable[[str], None]) -> Callable[[], None]:
-        """Have `listener` told `look`, `plan`, `jobs` or `told` when that changed.
-
-        It may be called from any thread. Returns what ends it.
-        """
-        return self._bulletin.watch(listener)
-
     def follow(self, every_s: float = FOLLOW_S) -> bool:
         """Look every so often while somebody else applies the plan, in the background."""
         other = self.known().elsewhere
-        if other is None or not other.live:
-            return False
-        return self.later("following", lambda: self._follow(every_s))
+        live = other is not None and other.live
+        return live and self.later("following", lambda: self._follow(every_s))
 
     def close(self) -> None:
         """Tell nobody any more; a run goes on to its end."""
@@ -468,23 +448,44 @@ class Desk:
     # How
 
     def _open(self) -> None:
-        self._epoch += 1
-        self._view, self._absent = None, ""
-        self._answer, self._board, self._proposer = None, None, None
+        view, absent = None, ""
         try:
-            self._view = open_cluster(self._records.catalog, self._cluster)
+            view = open_cluster(self._records.catalog, self._cluster)
         except NotFound as error:
-            self._absent = words.clean(str(error))
+            absent = words.clean(str(error))
+        # At once: who draws in another thread reads the old or the new, never that there is none.
+        self._view, self._absent = view, absent
+        self._answer, self._board, self._proposer = None, None, None
+        self._epoch += 1
+        self._seen.take(self._records.catalog, self.cluster)
 
-    def _judged(self, view: ClusterView) -> HotAnswer:
+    def _noticed(self) -> tuple[str, ...]:
+        """Read anew what changed, under the lock; return what is to be told of."""
+        catalog = self._records.catalog
+        catalog.refresh()
+        changed, data = self._seen.news(catalog, self.cluster)
+        if data:
+            self._open()
+        if changed and self._plan is None:
+            self._plan = self._records.newest_plan(self.cluster)
+        # A lease ends by time, without a change in the catalog.
+        before, self._elsewhere = self._elsewhere, self.known().elsewhere
+        if changed or before != self._elsewhere:
+            return ("look", "plan", "jobs") if data else ("plan", "jobs")
+        return ()
+
+    def _route_windows(self, view: ClusterView) -> pa.Table:
+        since, until = view.window(self._options.since, self._options.until)
+        return view.load.route_windows(since, until, view.snapshot.routes)
+
+    def _judged(self, view: ClusterView, table: pa.Table) -> HotAnswer:
         since, until = view.window(self._options.since, self._options.until)
         objective, rule = self._options.objective, self._options.rule
-        return hot(view, since=since, until=until, objective=objective, rule=rule)
+        return hot(view, since=since, until=until, objective=objective, rule=rule, table=table)
 
-    def _read_board(self, view: ClusterView) -> RouteBoard:
+    def _board_of(self, view: ClusterView, table: pa.Table) -> RouteBoard:
         objective, routes = self._options.objective, view.snapshot.routes
         since, until = view.window(self._options.since, self._options.until)
-        table = view.load.route_windows(since, until, routes)
         window_ms = view.extent.window_ms
         loads = route_loads(table, routes, objective, since=since, until=until, window_ms=window_ms)
         return RouteBoard(routes, loads, objective=objective.name)
@@ -517,24 +518,40 @@ class Desk:
         found = self._plan
         if found is None:
             return self._say("there is no plan to decide on", ok=False)
+        # Before anybody draws: what is drawn because of this press was not seen by who pressed.
+        shown = self._shown
         if not withdraw:
             # What is asked for is seen at once; that it is kept takes a look at the load.
             self._recording = frozenset(action_ids or (a.action_id for a in found.actions))
             self._tell("jobs")
+        topics: tuple[str, ...] = ()
         try:
             with self._lock:
-                told = self._decided(found, action_ids, withdraw=withdraw)
+                topics = self._noticed()
+                told = self._decided(found, action_ids, shown, withdraw=withdraw)
         except WorkbenchError as error:
-            told = Told(ok=False, text=words.clean(str(error)))
+            told = Told(ok=False, text=self._why_not(found, error))
         finally:
             self._recording = frozenset()
-        return self._bulletin.say(told, "plan", "jobs")
+        return self._bulletin.say(told, *dict.fromkeys((*topics, "plan", "jobs")))
 
-    def _decided(self, found: Plan, asked: Sequence[str], *, withdraw: bool) -> Told:
+    def _why_not(self, found: Plan, error: WorkbenchError) -> str:
+        """Return why a decision was refused; that the plan is stale is known from then on."""
+        if error.code in OUTDATED:
+            with self._lock:
+                if not self.stale and error.code == "plan_stale":
+                    self._refused = (found.content_hash, self._epoch, words.clean(error.message))
+                if why := self.stale:
+                    return f"this plan is stale, nothing was recorded: {why}; plan again"
+        return words.clean(str(error))
+
+    def _decided(
+        self, found: Plan, asked: Sequence[str], shown: Shown | None, *, withdraw: bool
+    ) -> Told:
         known = self.known()
         seen = known.decisions
-        if self._shown is not None and self._shown[0] == found.content_hash:
-            seen = self._shown[1]
+        if shown is not None and shown[0] == found.content_hash:
+            seen = shown[1]
         applied = frozenset(a.action_id for a in found.actions if known.applied(a.action_id))
         request = Request(found, tuple(asked), withdraw, self._approver)
         ok, text = record(self._records.catalog, request, seen, applied)
@@ -544,19 +561,14 @@ class Desk:
 
     def _start(self) -> Told:
         """Begin a run, if there is something to do and nobody does it."""
-        found, run = self._plan, self._run
+        found = self._plan
         if found is None:
             return Told(ok=False, text="there is no plan to apply")
-        if run is not None and run.running:
+        if self.running:
             return Told(ok=False, text="it is being applied already")
         known = self.known()
-        if (other := known.elsewhere) is not None and other.live:
-            text = f"{other.by} applies this plan from {other.place}; it is shown here"
-            return Told(ok=False, text=text)
-        todo = known.todo(found)
-        if not todo:
-            done = "all that is approved is applied" if known.receipts else "nothing is approved"
-            return Told(ok=False, text=done)
+        if why := standing.nothing_to_apply(found, known):
+            return Told(ok=False, text=why)
         another = self._records.another()
         self._run = Run(
             lambda: Application(another, found, self._target, by=self.who, machine=self._machine),
@@ -566,7 +578,7 @@ class Desk:
             publish=self._published,
         )
         self._run.start()
-        return Told(ok=True, text=f"applying {words.plural(len(todo), 'action')}")
+        return Told(ok=True, text=f"applying {words.plural(len(known.todo(found)), 'action')}")
 
     def _published(self) -> None:
         """Tell how the run fares; called by its publisher."""
@@ -575,10 +587,9 @@ class Desk:
             self._tell("jobs", "plan")
             return
         self.speaker = None
-        if run.error is not None:
-            self._bulletin.say(Told(ok=False, text=words.clean(str(run.error))), "jobs", "plan")
-        else:
-            self._say("applied: all that is approved is done", "jobs", "plan")
+        done = "applied: all that is approved is done"
+        text = done if run.error is None else words.clean(str(run.error))
+        self._say(text, "jobs", "plan", ok=run.error is None)
 
     def _follow(self, every_s: float) -> None:
         while not self._bulletin.closed.wait(every_s):
@@ -586,9 +597,3 @@ class Desk:
             self._tell("jobs", "plan")
             if other is None or not other.live:
                 return
-
-    def _say(self, text: str, *topics: str, ok: bool = True) -> Told:
-        return self._bulletin.say(Told(ok, text), *topics)
-
-    def _tell(self, *topics: str) -> None:
-        self._bulletin.tell(*topics)

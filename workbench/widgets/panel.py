@@ -2,6 +2,7 @@
 
     view model ── draw ──▶ Node ── tree ──▶ panel.js ──▶ elements
     handlers  ◀── {act, arg, value} ────────── press
+    desk.heed ◀── glance ───────────────────── while it is shown
 
 Rules:
 
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     Handler = Callable[[str, str], None]
 
 TEXT_CHARS_MAX: Final = 512
+GLANCE: Final = "glance"
+# Of several panels on one page one has the desk look; the others ask again later.
+GLANCE_MS: Final = 2_000
+SPARE_MS: Final = 6_000
 _STATIC: Final = Path(__file__).parent / "static"
 
 
@@ -96,6 +101,9 @@ class Panel(anywidget.AnyWidget):
         super().close()
 
     def _pressed(self, _widget: object, content: Any, _buffers: object) -> None:  # noqa: ANN401
+        if content.get("act") == GLANCE:
+            self.send({"again_ms": GLANCE_MS if self.desk.heed() else SPARE_MS})
+            return
         fields = [content.get(name, "") for name in ("act", "arg", "value")]
         if all(isinstance(each, str) and len(each) <= TEXT_CHARS_MAX for each in fields):
             self.press(*fields)

@@ -4,7 +4,7 @@
                                                               └── or SQL, where it fits no cube
 
 The load is read once and kept; a proposal then costs what the planner costs. It is the very plan
-that the command line makes of the load windows, but for the back-test, which `Desk.plan_again`
+that the command line makes of the load windows, but for the back-test, which `planned_anew`
 adds.
 """
 
@@ -123,6 +123,26 @@ class Proposer:
         since, until = view.window(self._options.since, self._options.until)
         cube = load_cube(view.load.load_windows(since, until), self._options.objective)
         return cube if cube is not None and cube.tells_apart(view.snapshot.routes) else None
+
+
+def planned_anew(view: ClusterView, options: DeskOptions, brush: Brush) -> Plan:
+    """Return the plan for a brush with its back-test, by SQL.
+
+    Raises:
+        WorkbenchError: as `session.planning.plan`.
+    """
+    since, until = view.window(options.since, options.until)
+    since, until = max(since, brush.since or since), min(until, brush.until or until)
+    return plan(
+        view,
+        since=settled_since(view, since, until, options.objective),
+        until=until,
+        objective=options.objective,
+        limits=within(options.limits, brush.span),
+        rule=options.rule,
+        backtest=True,
+        policy=options.policy,
+    )
 
 
 def within(limits: Limits, span: Span | None) -> Limits:

@@ -16,7 +16,7 @@ from workbench.widgets.standing import Elsewhere, Known
 
 if TYPE_CHECKING:
     from workbench.model.plan import Plan
-    from workbench.session.lease import Machine
+    from workbench.session.lease import LeaseRow, Machine
     from workbench.session.receipts import Receipt
     from workbench.widgets.running import Run
 
@@ -31,6 +31,7 @@ class Records:
         self._machine = machine
         self._who = who
         self._kept: tuple[int, str, Known] | None = None
+        self._lease: tuple[object, list[LeaseRow]] | None = None
         self.catalog = catalog
 
     def another(self) -> Catalog:
@@ -79,7 +80,11 @@ class Records:
 
     def _elsewhere(self, plan: Plan, cluster_id: str | None) -> Elsewhere | None:
         """Return who holds the cluster's lease for this plan, or held it and did not let go."""
-        rows = read_lease(self.catalog, plan.cluster, cluster_id)
+        # Pages ask every other second: what did not change is not read again.
+        key = (self.catalog.seq, plan.cluster, cluster_id)
+        if self._lease is None or self._lease[0] != key:
+            self._lease = (key, read_lease(self.catalog, plan.cluster, cluster_id))
+        rows = self._lease[1]
         if not rows or rows[-1].holder.plan_id != plan.plan_id:
             return None
         newest = rows[-1]

@@ -20,6 +20,7 @@ from workbench.widgets.panel import Panel, button, number, pager
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from workbench.session.cluster import ClusterView
     from workbench.widgets.desk import Desk
     from workbench.widgets.panel import Handler
 
@@ -35,6 +36,7 @@ COLUMNS: Final = (
     ("Peak", "peak", "num"),
     ("Why", "", ""),
 )
+READING: Final = "reading the routes"
 VERDICTS: Final = ("hot", "cooling", "warming", "cold", "unknown")
 
 
@@ -50,9 +52,9 @@ class RouteTable(Panel):
     def __init__(self, desk: Desk) -> None:
         self._question = Question()
         self._brush = desk.brush
+        self._reading: ClusterView | None = None
         super().__init__(desk)
-        if desk.ready_board is None and not desk.absent:
-            desk.later("reading the routes", desk.judge)
+        self._read()
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return what the headings, the filter and the buttons do."""
@@ -101,6 +103,20 @@ class RouteTable(Panel):
             pager(page.question.page, page.pages, "page of routes"),
             aria_label="Routes",
         )
+
+    def _changed(self, topic: str) -> None:
+        super()._changed(topic)
+        if topic in {"look", "told"}:
+            self._read()
+
+    def _read(self) -> None:
+        """Have the routes read that were not read yet; once, whatever comes of it."""
+        desk = self.desk
+        if desk.ready_board is not None or desk.absent or desk.view is self._reading:
+            return
+        # Where that is going on for the routes as they were, its end is told.
+        if desk.later(READING, desk.judge):
+            self._reading = desk.view
 
     def _ask(self, **changes: object) -> None:
         self._question = replace(self._question, **changes)  # type: ignore[arg-type]
@@ -161,8 +177,10 @@ def _shown(page: RoutePage) -> str:
     if not page.matching:
         return f"none of {page.total:,} routes matches"
     last = page.first + len(page.rows) - 1
-    of = f"{page.matching:,}" + ("" if page.matching == page.total else f" of {page.total:,}")
-    return f"{page.first:,}-{last:,} of {of} · {page.load} {page.objective} in all"
+    shown = f"{page.first:,} to {last:,} of {page.matching:,}"
+    if page.matching < page.total:
+        shown += f" that match, {page.total:,} in all"
+    return f"{shown} · {page.load} {page.objective}"
 
 
 def _tags(page: RoutePage) -> list[Node]:

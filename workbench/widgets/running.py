@@ -4,7 +4,8 @@
 
 The run tells of its steps as they begin. Whoever shows them is told by a thread of its own and
 not more often than people see, so that a plan of a thousand splits costs no more than its time.
-What the run did is kept by the catalog; a run that is lost with its process loses nothing.
+What the run did is kept by the catalog; a run that is lost with its process loses nothing. One
+whose interpreter ends makes no further call, and leaves as it does where a system is away.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final
 
-from workbench.errors import Internal, WorkbenchError
+from workbench.errors import Internal, Unavailable, WorkbenchError
+from workbench.session.applying import Step
+from workbench.widgets.background import begin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from workbench.session.applying import Application, ApplyAnswer, Step
+    from workbench.session.applying import Application, ApplyAnswer
 
 PUBLISH_S: Final = 0.05
 
@@ -49,6 +52,7 @@ class Run:
         self._publish = publish
         self._changed = threading.Event()
         self._ended = threading.Event()
+        self._stopping = threading.Event()
         self._threads: tuple[threading.Thread, ...] = ()
         self.plan_hash = plan_hash
         self.by = by
@@ -66,11 +70,9 @@ class Run:
     def start(self) -> None:
         """Begin; returns at once."""
         self._threads = tuple(
-            threading.Thread(target=target, name=f"workbench-{name}", daemon=True)
+            begin(name, target, self._stopping.set)
             for name, target in (("apply", self._work), ("publish", self._tell))
         )
-        for thread in self._threads:
-            thread.start()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until it has ended and that was told; tell whether it has."""
@@ -95,6 +97,12 @@ class Run:
             self._changed.set()
 
     def _step(self, step: Step, action_id: str | None) -> None:
+        if step is Step.CALL and self._stopping.is_set():
+            raise Unavailable(
+                f"stopped before {action_id}: the process ends",
+                code="process_ends",
+                hint="resume makes the rest",
+            )
         if action_id is None:
             self.leased = True
         else:

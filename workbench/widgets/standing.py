@@ -87,6 +87,24 @@ class Known:
         return [each for each in ids if self.approved(each) and not self.applied(each)]
 
 
+def outdated(plan: Plan, known: Known, seen: int) -> str:
+    """Return why a plan does not fit routes at version `seen`; empty where it does."""
+    made = plan.catalog_version
+    done = sum(known.applied(action.action_id) for action in plan.actions)
+    if made <= seen <= made + done:
+        return ""
+    return f"the routes are at version {seen}, this plan was made at version {made}"
+
+
+def nothing_to_apply(plan: Plan, known: Known) -> str:
+    """Return why there is nothing to apply; empty where there is."""
+    if (other := known.elsewhere) is not None and other.live:
+        return f"{other.by} applies this plan from {other.place}; it is shown here"
+    if known.todo(plan):
+        return ""
+    return "all that is approved is applied" if known.receipts else "nothing is approved"
+
+
 def standings(plan: Plan, known: Known) -> dict[str, ActionStanding]:
     """Return where every action stands."""
     approved = [a.action_id for a in plan.actions if known.approved(a.action_id)]

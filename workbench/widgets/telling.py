@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from workbench.errors import WorkbenchError
 from workbench.report import words
+from workbench.widgets.background import begin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,16 +88,22 @@ class Bulletin:
             return self.say(Told(ok=False, text=words.clean(str(error))))
         return self.say(Told(ok=True, text=done)) if done else self.told
 
-    def later(self, name: str, action: Callable[[], object], done: str = "") -> bool:
-        """Do it in the background; False where the same is being done already."""
+    def later(
+        self, name: str, action: Callable[[], object], done: str = "", *, quiet: bool = False
+    ) -> bool:
+        """Do it in the background; False where the same is being done already.
+
+        Args:
+            name: What it is; only one of a name at a time.
+            action: What to do.
+            done: What to say afterwards; empty says nothing.
+            quiet: Tell nobody that it begins and ends.
+        """
         with self._lock:
             if name in self._later or self.closed.is_set():
                 return False
-            thread = threading.Thread(
-                target=self._do, args=(name, action, done), name=f"workbench-{name}", daemon=True
-            )
-            self._later[name] = thread
-            thread.start()
+            # The lock is held until it is kept: it cannot end before.
+            self._later[name] = begin(name, lambda: self._do(name, action, done, quiet), self.close)
         return True
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -113,14 +120,63 @@ class Bulletin:
         self.closed.set()
         self._listeners.clear()
 
-    def _do(self, name: str, action: Callable[[], object], done: str) -> None:
-        self.tell("told")
+    def _do(self, name: str, action: Callable[[], object], done: str, quiet: bool) -> None:  # noqa: FBT001 - see `later`
+        topics = () if quiet else ("told",)
+        self.tell(*topics)
         try:
             self.attempt(action, done)
         except Exception as error:  # noqa: BLE001 - a thread has nobody else to tell
-            _log.exception("%s failed", name)
-            self.say(Told(ok=False, text=f"{name} failed: {type(error).__name__}"))
+            # Once closed nobody waits for it, and at exit what it needs may be gone already.
+            if not self.closed.is_set():
+                _log.exception("%s failed", name)
+                self.say(Told(ok=False, text=f"{name} failed: {type(error).__name__}"))
         finally:
             with self._lock:
                 del self._later[name]
-        self.tell("told")
+        self.tell(*topics)
+
+
+class Telling:
+    """Whoever has a bulletin: what of it others may use."""
+
+    _bulletin: Bulletin
+
+    @property
+    def told(self) -> Told:
+        """What was said last."""
+        return self._bulletin.told
+
+    @property
+    def speaker(self) -> object | None:
+        """Who asked last, and so says what came of it; None is nobody in particular."""
+        return self._bulletin.speaker
+
+    @speaker.setter
+    def speaker(self, asking: object | None) -> None:
+        self._bulletin.speaker = asking
+
+    @property
+    def busy(self) -> tuple[str, ...]:
+        """What is being done in the background besides applying."""
+        return self._bulletin.busy
+
+    def attempt(self, action: Callable[[], object], done: str = "") -> Told:
+        """Do it, and say what came of it instead of raising."""
+        return self._bulletin.attempt(action, done)
+
+    def later(self, name: str, action: Callable[[], object], done: str = "") -> bool:
+        """Do it in the background; False where the same is being done already."""
+        return self._bulletin.later(name, action, done)
+
+    def watch(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """Have `listener` told `look`, `plan`, `jobs` or `told` when that changed.
+
+        It may be called from any thread. Returns what ends it.
+        """
+        return self._bulletin.watch(listener)
+
+    def _say(self, text: str, *topics: str, ok: bool = True) -> Told:
+        return self._bulletin.say(Told(ok, text), *topics)
+
+    def _tell(self, *topics: str) -> None:
+        self._bulletin.tell(*topics)

@@ -8,6 +8,7 @@ The four share one desk and nothing else; each works by itself as well.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import ipywidgets
@@ -131,6 +132,8 @@ class Workbench(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no typ
         self.desk = desk
         self._seen = desk.view
         self._own_heat = heatmap is None
+        # Of two threads that tell of two views, the newer one's picture stays.
+        self._drawing = threading.RLock()
         self.heatmap = Heatmap(_surface(desk)) if heatmap is None else heatmap
         self.loop = Loop(desk)
         self.routes = RouteTable(desk)
@@ -170,10 +173,12 @@ class Workbench(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no typ
         desk.attempt(desk.propose, "proposed for what is brushed")
 
     def _changed(self, topic: str) -> None:
-        if topic != "look" or self.desk.view is self._seen or not self._own_heat:
+        if topic != "look" or not self._own_heat:
             return
-        self._seen = self.desk.view
-        self.heatmap.update(_surface(self.desk))
+        with self._drawing:
+            if self.desk.view is not self._seen:
+                self._seen = self.desk.view
+                self.heatmap.update(_surface(self.desk))
 
 
 def _surface(desk: Desk) -> HeatSurface:

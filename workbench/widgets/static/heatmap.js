@@ -227,6 +227,7 @@ function render({ model, el }) {
 	function want() {
 		clearTimeout(wanted);
 		if (overview && box.width) wanted = setTimeout(() => {
+			if (!overview) return;
 			const tile = best(), { width, height } = cells, rows = max(scaleY() / box.dpr, 1), columns = max(scaleX() / box.dpr, 1);
 			if (tall(tile) <= rows * 1.01 && tile.factor <= ceil(columns)) return;
 			const [a, b, c, d] = view, pad = (a, b, size) => [floor(max(a - (b - a) / 4, 0)), ceil(min(b + (b - a) / 4, size))];

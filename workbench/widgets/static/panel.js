@@ -2,6 +2,7 @@
 //
 //   tree [tag, {attribute: text}, [child, …]]  ──sync──▶  elements, reused where they match
 //   press, change, input                       ──send──▶  {act, arg, value}
+//   shown on a visible page                    ──send──▶  {act: "glance"}  ──▶  {again_ms}
 //
 // Elements are made one by one from the lists below; text never becomes markup. What is reused
 // keeps its focus. The status line stays one element, so that screen readers hear it change.
@@ -19,6 +20,9 @@ const TYPES = new Set(["button", "text", "search", "checkbox", "col", "row"]);
 // Whoever presses twice must not press what only now appeared under the pointer.
 const TOO_SOON_MS = 500;
 const TYPING_MS = 120;
+const GLANCE_MS = 2000;
+// A kernel that is gone answers nothing; one that is busy answers later.
+const UNANSWERED_MS = 30000;
 
 function allowed(name, value) {
   if (name === "type") return TYPES.has(value);
@@ -96,6 +100,7 @@ function render({ model, el }) {
   const sent = new Set();
   let typing = 0;
   let pressed = -TOO_SOON_MS;
+  let glancing = 0;
 
   const mark = (element) => `${element.dataset.act}\n${element.dataset.arg ?? ""}`;
   const find = (name) => [...body.querySelectorAll("[data-act]")].find((e) => mark(e) === name);
@@ -124,6 +129,22 @@ function render({ model, el }) {
 
   function answered() {
     sent.clear();
+  }
+
+  // Others work on the same catalog: while this is looked at, the kernel is asked to look.
+  function glance() {
+    const seen = !document.hidden && root.getClientRects().length > 0;
+    if (seen) model.send({ act: "glance" });
+    glanceIn(seen ? UNANSWERED_MS : GLANCE_MS);
+  }
+
+  function glanceIn(ms) {
+    clearTimeout(glancing);
+    glancing = setTimeout(glance, ms);
+  }
+
+  function heard({ again_ms }) {
+    if (again_ms) glanceIn(again_ms);
   }
 
   function told() {
@@ -161,8 +182,12 @@ function render({ model, el }) {
   model.on("change:tree", draw);
   model.on("change:said", told);
   model.on("change:answered", answered);
+  model.on("msg:custom", heard);
+  glanceIn(GLANCE_MS);
   return () => {
     clearTimeout(typing);
+    clearTimeout(glancing);
+    model.off("msg:custom", heard);
     model.off("change:tree", draw);
     model.off("change:said", told);
     model.off("change:answered", answered);
