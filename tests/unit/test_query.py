@@ -78,6 +78,8 @@ def load_table(rows: list[dict[str, Any]]) -> pa.Table:
 
 def access_load(row: dict[str, Any], objective: Objective) -> int | None:
     load = objective.write_weight if row["op"] == "write" else objective.read_weight
+    if objective.cpu_weight:
+        return None  # no recorded access tells it
     if not objective.byte_weight:
         return load
     return None if row["size"] is None else load + objective.byte_weight * row["size"]
@@ -153,6 +155,7 @@ def test_atoms_of_load_windows_are_null_where_anything_was_not_measured(
             "writes": objective.write_weight,
             "read_bytes": objective.byte_weight,
             "write_bytes": objective.byte_weight,
+            "cpu_ns": objective.cpu_weight,
         }
         parts = [row[name] if weight else 0 for name, weight in needed.items()]
         so_far = sums.get(row["bucket_start"], 0)

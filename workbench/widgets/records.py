@@ -9,7 +9,7 @@ from workbench.catalog.catalog import Catalog
 from workbench.report import words
 from workbench.session.approval import decisions
 from workbench.session.lease import read_lease
-from workbench.session.plans import PLAN_PREFIX, resolve_plan
+from workbench.session.plans import PLAN_PREFIX, newest_first, resolve_plan
 from workbench.session.receipts import list_jobs, read_receipts
 from workbench.session.system import SystemClock, SystemRng
 from workbench.widgets.standing import Elsewhere, Known
@@ -63,11 +63,8 @@ class Records:
 
     def newest_plan(self, cluster: str) -> Plan | None:
         """Return the cluster's newest plan; None where there is none."""
-        made = [m for m in self.catalog.list(PLAN_PREFIX) if m.properties.get("cluster") == cluster]
-        if not cluster or not made:
-            return None
-        newest = max(made, key=lambda manifest: (manifest.created_at, manifest.name))
-        return resolve_plan(self.catalog, newest.name.removeprefix(PLAN_PREFIX))
+        made = newest_first(self.catalog, cluster) if cluster else []
+        return resolve_plan(self.catalog, made[0].name.removeprefix(PLAN_PREFIX)) if made else None
 
     def earlier_jobs(self, cluster: str, plan: Plan | None) -> list[Receipt]:
         """Return the jobs of the cluster's other plans, newest first."""
