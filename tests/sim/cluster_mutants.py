@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import sys
+import textwrap
 
 import pytest
 
@@ -13,7 +16,7 @@ from workbench.ports.peers import AppendResponse
 from workbench.raft import core, election, following, leading
 from workbench.raft.core import Raft
 from workbench.raft.log import RaftLog
-from workbench.raft.membership import Memberships, agreed
+from workbench.raft.membership import Memberships
 from workbench.raft.progress import Progress
 from workbench.raft.reads import ReadRounds
 from workbench.raft.state import RaftState
@@ -22,6 +25,17 @@ from workbench.replica.clock import Hlc
 from workbench.replica.dedupe import Dedupe
 from workbench.replica.layout import META, PROGRESS, family
 from workbench.replica.replica import Replica
+
+
+def without(patch, owner, function, text):
+    """Take `text` out of a function's source: the fault of a forgotten condition."""
+    source = textwrap.dedent(inspect.getsource(function))
+    assert source.count(text) == 1
+    names: dict[str, object] = {}
+    known = vars(sys.modules[function.__module__])
+    exec(compile(source.replace(text, ""), __file__, "exec"), known, names)  # noqa: S102 - our own source
+    patch.setattr(owner, function.__name__, names[function.__name__])
+
 
 # -- votes
 
@@ -121,29 +135,8 @@ def accept_without_looking_at_the_entry_before(patch):
 
 
 def commit_entries_of_old_terms_by_count(patch):
-    """What a majority has is committed whatever its term; the own entry follows by heartbeat."""
-    commit, send, catch_up = leading._commit, leading._send, leading._catch_up
-
-    def counted(raft):
-        reached = {node: progress.match for node, progress in raft.progress.items()}
-        reached[raft.node] = raft.log.stable
-        index = agreed(raft.configuration, reached)
-        if index > raft.commit and raft.log.term(index) != raft.term:
-            raft.commit = index
-        commit(raft)
-
-    def sent(raft, node, progress):
-        if progress.next != raft.first_own:
-            send(raft, node, progress)
-
-    def caught_up(raft, node, progress):
-        with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(leading, "_send", send)
-            catch_up(raft, node, progress)
-
-    patch.setattr(leading, "_commit", counted)
-    patch.setattr(leading, "_send", sent)
-    patch.setattr(leading, "_catch_up", caught_up)
+    """What a majority has is committed whatever its term."""
+    without(patch, leading, leading._commit, " or raft.log.term(index) != raft.term")
 
 
 def commit_what_one_other_has(patch):
@@ -281,6 +274,16 @@ def lead_before_the_own_entry_has_applied(patch):
             self._ceiling = self.replica.ceiling
 
     patch.setattr(lane.Lane, "_follow_leadership", follow)
+
+
+def confirm_no_read(patch):
+    """No read is ever answered (liveness)."""
+    without(patch, lane.Lane, lane.Lane._confirm, "\n        admitted.confirmed = True")
+
+
+def wait_for_the_round_of_an_earlier_leadership(patch):
+    """A leader that comes back admits no read again (liveness)."""
+    without(patch, lane.Lane, lane.Lane._follow_leadership, "\n    self._unconfirmed = 0")
 
 
 # -- raft_snapshots
@@ -657,4 +660,6 @@ MUTANTS = [
     lose_a_message_class,
     never_step_down,
     never_probe_again,
+    confirm_no_read,
+    wait_for_the_round_of_an_earlier_leadership,
 ]

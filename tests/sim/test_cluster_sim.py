@@ -94,10 +94,25 @@ def test_a_seed_is_replayed_step_by_step_and_message_by_message(capsys):
     assert told.group(1) == play(3).trace_sha256
 
 
+def test_a_replay_tells_pieces_of_raft_snapshots_by_their_size():
+    lines: list[str] = []
+    play(next(seed for seed in range(40) if sends_pieces(seed)), lines.append)
+    pieces = [line for line in lines if "SnapshotChunk(" in line]
+    assert pieces
+    assert all(re.search(r", \d+ bytes", line) and "data=" not in line for line in pieces)
+
+
+def sends_pieces(seed):
+    return play(seed).reached["raft_snapshot installed"] > 0
+
+
 def test_a_violation_is_told_with_the_line_that_replays_it(capsys, monkeypatch):
     monkeypatch.setattr(lane, "Hlc", lambda _: Hlc(0))
     assert command.main(["--schedules", "20"]) == 1
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    told = [line.strip() for line in out.splitlines() if "--seed" in line]
+    assert told == err.splitlines()
+    assert len(told) == int(re.findall(r"(\d+) violations", out)[0])
     found = re.search(r"python -m workbench.sim.cluster --seed (\d+): ", out)
     assert found is not None
     assert command.main(["--seed", found.group(1)]) == 1

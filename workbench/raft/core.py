@@ -79,11 +79,9 @@ class Raft(RaftState):
         self.elapsed += 1
         if self.role is Role.LEADER:
             leading.tick(self)
-        elif self.elapsed >= self.timeout:
-            self.elapsed = 0
-            self.reset_timeout()
-            if self.may_campaign and self.installing is None:
-                election.campaign(self, pre=True)
+        elif self.elapsed >= self.timeout and self.may_campaign and self.installing is None:
+            # Who may not campaign waits on, so that its lease ends and it votes for others.
+            election.campaign(self, pre=True)
 
     def step(self, message: Message) -> None:
         """Take in a message of another replica; a stale or impossible one changes nothing."""

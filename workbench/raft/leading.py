@@ -94,8 +94,12 @@ def send_rounds(raft: RaftState) -> None:
 
 
 def confirm_alone(raft: RaftState) -> None:
-    """Confirm reads at once where this node is the only voter."""
-    if raft.configuration.voters == {raft.node} and raft.reads.begin_round():
+    """Confirm reads at once where this node is the only voter.
+
+    Those too that waited for voters who are no members any more: nobody else answers their round.
+    """
+    if raft.configuration.voters == {raft.node}:
+        raft.reads.begin_round()
         raft.read_states += raft.reads.confirmed(raft.reads.sent)
 
 
@@ -173,8 +177,10 @@ def _commit(raft: RaftState) -> None:
         raft.become_follower(raft.term, 0)
         return
     for node, progress in raft.progress.items():
-        if progress.match >= index and progress.pace is Pace.REPLICATE:
-            # Nothing to send but how far: a request without entries tells it.
+        told = progress.match >= index and progress.pace is Pace.REPLICATE
+        if told and not progress.is_paused:
+            # Nothing to send but how far: a request without entries tells it. Where the window is
+            # full, the next heartbeat does.
             _request(raft, node, progress)
         else:
             _send(raft, node, progress)

@@ -6,7 +6,8 @@
 Rules:
 - `match` never falls: it is what the follower has told to be durable.
 - match < next; a follower is sent entries from `next` on.
-- A paused follower gets no entries until it answers, or until a heartbeat is answered.
+- A paused follower gets no entries until it answers, or until a heartbeat is answered: what is
+  under way to it is at most the window and one request.
 """
 
 from __future__ import annotations
@@ -136,4 +137,8 @@ class Progress:
         assert self.match < self.next
         assert self.inflight_bytes == sum(size for _, size in self.inflight)
         assert not self.inflight or self.pace is Pace.REPLICATE
+        assert len(self.inflight) <= INFLIGHT_REQUESTS_MAX
+        # The window lets one request begin that goes beyond it.
+        newest = self.inflight[-1][1] if self.inflight else 0
+        assert self.inflight_bytes - newest < INFLIGHT_BYTES_MAX
         assert self.pace is Pace.SNAPSHOT or self.meta is None

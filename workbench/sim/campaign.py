@@ -7,7 +7,7 @@
 Rules:
 - Each process plays every n-th batch of seeds, so the result does not depend on how many there
   are.
-- The first failing seeds are named with the line that replays them.
+- Every failing seed is named with the line that replays it: as it comes, and in the summary.
 - What is simulated is not known here: a schedule is a function of a seed.
 """
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 CHUNK_SEEDS: Final = 25
-NAMED_MAX: Final = 20
 REPORT_EVERY: Final = 500
 
 
@@ -114,7 +113,7 @@ class Campaign:
         took = f"{self.schedules:,} schedules in {self.seconds:.1f} s ({rate:.0f}/s)"
         sums = "".join(f"{number:,} {what}, " for what, number in self.sums.items())
         faults = self.counts.get("faults", Counter())
-        failed = sorted(self.violations.items())[:NAMED_MAX]
+        failed = sorted(self.violations.items())
         return [
             f"{took}: {len(self.violations)} violations",
             f"  {self.steps:,} steps, {sums}{self.checks:,} invariant checks",
@@ -139,7 +138,7 @@ def run_campaign(
     seeds: range,
     *,
     jobs: int,
-    progress: Callable[[int], None] = lambda _: None,
+    played: Callable[[str, Outcome, int], None] = lambda *_: None,
 ) -> Campaign:
     """Play all seeds.
 
@@ -148,12 +147,12 @@ def run_campaign(
         play: Plays one.
         seeds: Which.
         jobs: Processes; 1 plays them in this one.
-        progress: Told how many are done.
+        played: Told of every outcome as it comes: the name, it, and how many there are by now.
     """
     campaign, started = Campaign(name), time.perf_counter()
     for outcome in _outcomes(play, seeds, jobs):
         campaign.add(outcome)
-        progress(campaign.schedules)
+        played(name, outcome, campaign.schedules)
     campaign.seconds = time.perf_counter() - started
     return campaign
 
@@ -177,7 +176,7 @@ def run_command(name: str, play: Play, usage: str, arguments: Sequence[str] | No
     if given.seed is not None:
         return _one(name, play, given.seed)
     seeds = range(given.first, given.first + given.schedules)
-    campaign = run_campaign(name, play, seeds, jobs=max(given.jobs, 1), progress=_progress)
+    campaign = run_campaign(name, play, seeds, jobs=max(given.jobs, 1), played=_report)
     _say(*campaign.lines())
     return 1 if campaign.violations else 0
 
@@ -205,7 +204,10 @@ def _counted(counts: Counter[str]) -> str:
     return ", ".join(f"{kind} {number:,}" for kind, number in sorted(counts.items())) or "none"
 
 
-def _progress(done: int) -> None:
+def _report(name: str, outcome: Outcome, done: int) -> None:
+    if outcome.violation is not None:
+        sys.stderr.write(f"{replay_line(name, outcome.seed)}: {outcome.violation}\n")
+        sys.stderr.flush()
     if done % REPORT_EVERY == 0 and sys.stderr.isatty():
         sys.stderr.write(f"{done:,} schedules\n")
 

@@ -88,12 +88,10 @@ class Client:
         think_us: How long it thinks between operations, at most.
 
     Attributes:
-        acknowledged: How many of its operations were.
         resting: Whether it begins nothing new.
     """
 
     def __init__(self, cluster: Cluster, number: int, think_us: int) -> None:
-        self.acknowledged = 0
         self.resting = False
         self._cluster = cluster
         self._number = number
@@ -121,10 +119,10 @@ class Client:
             return
         cluster = self._cluster
         if self._operation is None:
-            if self.resting:
+            chosen = self._choose()
+            if chosen is None:
                 return
-            group = cluster.random.choice(list(cluster.spans))
-            self._operation = cluster.history.begin(group, self._draw(group))
+            self._operation = cluster.history.begin(*chosen)
             self._attempts = 0
         self._attempt(self._operation)
 
@@ -146,7 +144,7 @@ class Client:
         operation = self._operation
         error = result.error if isinstance(result, Refused) else result
         if not isinstance(error, WorkbenchError):
-            self.acknowledged += 1
+            self._succeeded(operation)
             if isinstance(result, CatalogListing):
                 self._listing = result
             asked = operation.asked
@@ -166,6 +164,16 @@ class Client:
         self._retry(give_up=(unknown and once) or wrong or splits, delay_us=150_000)
 
     # -- parts -----------------------------------------------------------------------------------
+
+    def _choose(self) -> tuple[int, Asked] | None:
+        """Return of which group to ask what next; None for nothing."""
+        if self.resting:
+            return None
+        group = self._cluster.random.choice(list(self._cluster.spans))
+        return group, self._draw(group)
+
+    def _succeeded(self, operation: Operation) -> None:
+        """Note that an operation was acknowledged."""
 
     def _attempt(self, operation: Operation) -> None:
         cluster = self._cluster

@@ -26,7 +26,7 @@ What operators do is drawn in the same way: `member`, `transfer`, `flush`, and `
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ _NODES: Final = (1, 2, 3, 3, 3, 3, 3, 4, 5)
 _GROUPS: Final = (1, 1, 2, 3)
 _STEPS: Final = (150, 300, 400, 600, 900, 1_500)
 _STEPS_WEIGHTS: Final = (15, 30, 25, 18, 8, 4)
+# By seed, not drawn: a window changes nothing else of a schedule.
+_WINDOWS: Final = (64, 64, 1, 64, 64, 2)
 CHURN_EVERY: Final = 8
 CHURN_AT: Final = 5
 # What costs the whole cluster time is rarer.
@@ -81,6 +83,7 @@ class ClusterProfile:
         keep_entries: How many entries a log keeps for slow followers.
         snapshot_bytes: Of one piece of a raft_snapshot.
         request_bytes: Of the entries in one request of a leader.
+        inflight_requests: How many requests a leader has under way to one follower.
         dedupe_sequences: How many writes of one client a group remembers.
         rates: Probability by kind; kinds that are off are absent.
     """
@@ -97,13 +100,18 @@ class ClusterProfile:
     keep_entries: int = 0
     snapshot_bytes: int = 200
     request_bytes: int = 2**20
+    inflight_requests: int = 64
     dedupe_sequences: int = 128
     rates: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, seed: int, source: random.Random) -> ClusterProfile:
-        """Return the profile of a seed, drawn from `source`: every eighth churns."""
-        return cls.churning(source) if seed % CHURN_EVERY == CHURN_AT else cls.draw(source)
+        """Return the profile of a seed, drawn from `source`.
+
+        Every eighth churns; every third has a window of one or two requests.
+        """
+        drawn = cls.churning(source) if seed % CHURN_EVERY == CHURN_AT else cls.draw(source)
+        return replace(drawn, inflight_requests=_WINDOWS[seed % len(_WINDOWS)])
 
     @classmethod
     def churning(cls, source: random.Random) -> ClusterProfile:

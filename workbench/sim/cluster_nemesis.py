@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from workbench.errors import WorkbenchError
 from workbench.ports.consensus import Configuration, Role
 from workbench.raft.membership import majority
-from workbench.sim.cluster_faults import CLOCK_JUMP_MS, PAUSE_MS_MAX
+from workbench.sim.cluster_faults import CLOCK_JUMP_MS, DELAY_MS_MAX, PAUSE_MS_MAX
 
 if TYPE_CHECKING:
     import random
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from workbench.sim.cluster_time import Agenda
 
 EFFECTS_MAX: Final = 14
+# So long after a process ended, a change of the members that it proposed may still arrive.
+UNDER_WAY_US: Final = (DELAY_MS_MAX + PAUSE_MS_MAX + 500) * 1_000
 
 
 class Stage(Protocol):
@@ -195,7 +197,8 @@ def _wipe(stage: Stage) -> None:
     possible += [
         wanted
         for asked, life, wanted in stage.asked.values()
-        if asked.host is not None and asked.life == life
+        if (asked.host is not None and asked.life == life)
+        or stage.agenda.now_us - asked.ended_us < UNDER_WAY_US
     ]
     if not all(is_alive(each, gone) for each in possible):
         return

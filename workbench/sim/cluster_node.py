@@ -86,6 +86,7 @@ class SimNode:
         host: Of the process that runs; None while none does.
         rafts: Of its groups.
         life: Number of the process.
+        ended_us: When its newest process ended that did.
         paused_until_us: Until then the process stands still.
         offset_ms: By how much its clock is wrong.
         gone: Whether its disk is lost.
@@ -102,6 +103,7 @@ class SimNode:
         self.host: Host | None = None
         self.rafts: dict[int, Raft] = {}
         self.life = 0
+        self.ended_us = 0
         self.paused_until_us = 0
         self.offset_ms = 0
         self.gone = False
@@ -181,6 +183,7 @@ class SimNode:
         for pieces in self.pieces.values():
             pieces.crash(world.random)
         world.auditor.stopped(self.node)
+        self.ended_us = world.agenda.now_us
         world.note(f"n{self.node} ends")
         world.ended(self)
 
