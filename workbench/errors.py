@@ -51,9 +51,20 @@ class WorkbenchError(Exception):
         return f"{self.message}; {self.hint}" if self.hint else self.message
 
     def _render_traceback_(self) -> list[str]:
-        """Return what IPython shows in place of a traceback: one line, and the notes."""
+        """Return what IPython shows in place of a traceback: one line, where, and the notes."""
         notes: list[str] = getattr(self, "__notes__", [])
-        return [f"{type(self).__name__} ({self.code}): {self}", *notes]
+        return [f"{type(self).__name__} ({self.code}): {self}", *self._cell_line(), *notes]
+
+    def _cell_line(self) -> list[str]:
+        """Return in which line of the notebook's cell it happened, where that is known."""
+        trace, line = self.__traceback__, 0
+        while trace is not None:
+            if "ipykernel" in trace.tb_frame.f_code.co_filename or (
+                trace.tb_frame.f_code.co_filename.startswith("<ipython-input")
+            ):
+                line = trace.tb_lineno
+            trace = trace.tb_next
+        return [f"in line {line} of the cell"] if line else []
 
 
 class InvalidInput(WorkbenchError):

@@ -23,6 +23,7 @@ def test_a_notebook_shows_one_line_and_the_notes() -> None:
     text = said.getvalue()
     assert "NotFound (catalog_absent): there is no catalog 'x'; make one" in text
     assert "2 of 3 were done" in text
+    assert "in line 4 of the cell" in text
     assert "Traceback" not in text
 
 

@@ -502,3 +502,22 @@ def test_earlier_jobs_are_those_of_other_plans(stage: Stage) -> None:
     assert stage.opened[0] == URL
     assert read_receipts(stage.catalog(), first.plan_id)
     assert desk.open_plan(first.plan_id) == first
+
+
+def test_an_action_that_the_plan_does_not_have_is_refused_and_nothing_is_recorded(
+    stage: Stage,
+) -> None:
+    desk = planned(stage)
+    told = desk.approve(names(desk)[0], "split-999")
+    assert (told.ok, told.text) == (
+        False,
+        "the plan has no action split-999; nothing was recorded",
+    )
+    assert Standing.APPROVED not in stands(desk)
+
+
+def test_an_attempt_that_says_nothing_does_not_repeat_what_was_said_before(stage: Stage) -> None:
+    desk = planned(stage)
+    before = desk.reject(names(desk)[0])
+    assert desk.attempt(lambda: None) == desk.told
+    assert desk.told.text == "done" != before.text

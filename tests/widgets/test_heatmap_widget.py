@@ -249,3 +249,17 @@ def test_all_text_of_the_page_is_data_not_markup(widget: Heatmap):
     assert focusable
     assert all("data-lm-suppress-shortcuts" in given for given in focusable)
     assert all("aria-label" in given or "radio" in given for given in focusable[:-1])
+
+
+def test_selecting_takes_times_as_text_and_keys_as_a_pair(widget: Heatmap) -> None:
+    surface = widget.surface
+    start = from_us(surface.window_start_us(1))
+    widget.select(rows=(0, 0), since=start)
+    chosen = widget.brush
+    widget.clear()
+    widget.select(rows=(0, 0), since=start.isoformat())
+    assert widget.brush == chosen
+    widget.select(span=(b"", None))
+    assert widget.brush["row_last"] == surface.rows - 1
+    with pytest.raises(InvalidArgument):
+        widget.select(since="noon")

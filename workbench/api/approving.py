@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from workbench.api.results import Result
+from workbench.api.show import counted
+from workbench.api.words import python_words
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -70,7 +72,7 @@ def approval_of(plan: Plan, decision: Decision, warnings: tuple[str, ...]) -> Ap
         _decisions(plan, decision.approved),
         f"plan {plan.plan_id}: {len(decision.approved)} of {len(plan.actions)} actions stand "
         f"approved, {len(decision.changed)} changed by {decision.by}",
-        warnings=warnings,
+        warnings=tuple(map(python_words, warnings)),
         plan_id=plan.plan_id,
         content_hash=plan.content_hash,
         approved=decision.approved,
@@ -81,12 +83,14 @@ def approval_of(plan: Plan, decision: Decision, warnings: tuple[str, ...]) -> Ap
     )
 
 
-def policy_approval_of(plan: Plan, name: str, found: PolicyDecision, *, dry_run: bool) -> Approval:
-    """Return a policy's decision as an answer."""
+def policy_approval_of(
+    plan: Plan, name: str, found: PolicyDecision, *, standing: tuple[str, ...], dry_run: bool
+) -> Approval:
+    """Return a policy's decision as an answer; `standing` holds where it recorded nothing."""
     done = found.approval
     verb = "would approve" if dry_run else "approves"
     said = f"{verb} it" if not found.broken else "does not approve it"
-    approved = done.approved if done else ()
+    approved = done.approved if done else standing
     return Approval(
         _decisions(plan, approved),
         f"plan {plan.plan_id}: policy {name} {said}",
@@ -108,7 +112,7 @@ def application_of(answer: ApplyAnswer) -> Application:
     done = sum(row.status.value in {"applied", "already_applied"} for row in answer.outcomes)
     if answer.dry_run:
         calls = sum(each.call is not None for each in answer.outcomes)
-        title = f"plan {plan_id}: {calls} calls, none is made"
+        title = f"plan {plan_id}: {counted(calls, 'call')}, none is made"
     else:
         title = f"plan {plan_id}: {done} of {count} actions are applied" + (
             f"; the routes are at version {answer.catalog_version}"

@@ -10,6 +10,8 @@ import pyarrow as pa
 from workbench.api.catalog import Catalog
 from workbench.api.places import HasUrl, Moment, catalog_url, moment_text, url_of
 from workbench.api.results import Result
+from workbench.api.show import counted
+from workbench.api.words import in_python
 from workbench.session.exporting import ExportOptions, export_cluster
 from workbench.session.exporting_state import parse_read_ts, route_name, version_name
 from workbench.session.restoring import RestoreOptions, restore_cluster
@@ -71,6 +73,7 @@ class Restored(Result):
     seconds: float
 
 
+@in_python
 def export(  # noqa: PLR0913 - as the command's options, all named
     target: str | HasUrl,
     catalog: Catalog | str | os.PathLike[str] | None = None,
@@ -132,6 +135,7 @@ def export(  # noqa: PLR0913 - as the command's options, all named
     )
 
 
+@in_python
 def restore(  # noqa: PLR0913 - as the command's options, all named
     name: str,
     target: str | HasUrl,
@@ -171,7 +175,7 @@ def restore(  # noqa: PLR0913 - as the command's options, all named
         for each in (plan.groups if plan else ())
     ]
     if answer.problems:
-        said = f"cannot be restored: {len(answer.problems)} problems"
+        said = f"cannot be restored: {counted(len(answer.problems), 'problem')}"
     elif answer.dry_run:
         said = "would be restored; nothing was sent"
     else:

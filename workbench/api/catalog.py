@@ -22,7 +22,8 @@ import pyarrow as pa
 
 from workbench.api.places import Moment, catalog_url, moment_text
 from workbench.api.results import Result
-from workbench.api.show import printable
+from workbench.api.show import counted, printable
+from workbench.api.words import in_python
 from workbench.catalog.catalog import Catalog as OpenedCatalog
 from workbench.errors import InvalidArgument, NotFound
 from workbench.model.tables import APPROVAL, RECEIPT, routes_to_table, table_to_routes
@@ -96,6 +97,7 @@ class Catalog:
         """Read what others committed since, and return the newest record's number."""
         return self.readable().seq
 
+    @in_python
     def at(self, point: int | str | datetime) -> Catalog:
         """Return the catalog as it was: after a record, or at a time; it can only be read.
 
@@ -128,9 +130,10 @@ class Catalog:
         if prefix:
             names = table.column("name").to_pylist()
             table = table.filter(pa.array([name.startswith(prefix) for name in names], pa.bool_()))
-        title = f"{table.num_rows} datasets of {self.url} at sequence {readable.seq}"
+        title = f"{counted(table.num_rows, 'dataset')} of {self.url} at sequence {readable.seq}"
         return Result(table, title, shown=("name", "rows", "bytes", "updated_at"))
 
+    @in_python
     def read(self, name: str) -> Result:
         """Return all rows of one dataset; the objects' hashes are checked first.
 
@@ -140,6 +143,7 @@ class Catalog:
         table = self.readable().read(name)
         return Result(table, f"{name}: {table.num_rows:,} rows")
 
+    @in_python
     def properties(self, name: str) -> dict[str, str]:
         """Return what was recorded with a dataset: source, assumptions, time that it covers."""
         return dict(self.readable().get(name).properties)
@@ -154,11 +158,12 @@ class Catalog:
         found = self.writable().verify()
         rows = [{"key": each.key, "reason": each.reason} for each in found]
         schema = pa.schema([pa.field("key", pa.string()), pa.field("reason", pa.string())])
-        told = f"{len(rows)} problems; `workbench catalog repair` says what can be done"
+        told = f"{counted(len(rows), 'problem')}; `workbench catalog repair` says what can be done"
         return Result(
             pa.Table.from_pylist(rows, schema=schema), told if rows else "no problem was found"
         )
 
+    @in_python
     def routes(self, cluster: str | None = None, *, version: int | None = None) -> Result:
         """Return the routes of a cluster: the newest, or those of an older catalog version.
 
@@ -191,11 +196,12 @@ class Catalog:
         order = ["route_id", "start", "end", "group", "state", "parent_route_id"]
         rest = [each for each in found.column_names if each not in order]
         title = (
-            f"{found.num_rows} routes of {name} at catalog version {snapshot.catalog_version}, "
-            f"collected {rfc3339(snapshot.taken_at)}"
+            f"{counted(found.num_rows, 'route')} of {name} at catalog version "
+            f"{snapshot.catalog_version}, collected {rfc3339(snapshot.taken_at)}"
         )
         return Result(found.select(order + rest), title, shown=tuple(order))
 
+    @in_python
     def load(
         self, cluster: str | None = None, *, since: Moment = None, until: Moment = None
     ) -> Result:
@@ -245,8 +251,9 @@ class Catalog:
                     }
                 )
         rows.sort(key=lambda row: (row["created_at"], row["plan_id"]), reverse=True)
-        return Result(pa.Table.from_pylist(rows, schema=_PLANS), f"{len(rows)} plans, newest first")
+        return Result(pa.Table.from_pylist(rows, schema=_PLANS), _newest_first(len(rows), "plan"))
 
+    @in_python
     def approvals(self, plan: str) -> Result:
         """Return who decided what about a plan, oldest first: the whole history.
 
@@ -264,6 +271,7 @@ class Catalog:
             shown=("action_id", "decision", "by", "at"),
         )
 
+    @in_python
     def jobs(self, cluster: str | None = None, *, plan: str | None = None) -> Result:
         """Return what was executed: the newest try of every action, newest first.
 
@@ -290,7 +298,7 @@ class Catalog:
             "job_id,cluster,status,split_key,left_route_id,right_route_id,catalog_version,"
             "seconds,by,error"
         )
-        return Result(table, f"{len(rows)} jobs, newest first", shown=tuple(shown.split(",")))
+        return Result(table, _newest_first(len(rows), "job"), shown=tuple(shown.split(",")))
 
     def exports(self) -> Result:
         """Return the exports that there are; `wb.restore` brings one into an empty cluster."""
@@ -308,8 +316,9 @@ class Catalog:
             }
             for each in exports(readable)
         ]
-        return Result(pa.Table.from_pylist(rows, schema=_EXPORTS), f"{len(rows)} exports")
+        return Result(pa.Table.from_pylist(rows, schema=_EXPORTS), counted(len(rows), "export"))
 
+    @in_python
     def sql(self, text: str, *given: Any, rows_max: int = ROWS_MAX, **named: Any) -> Result:  # noqa: ANN401 - whatever SQL can bind
         """Return the answer of one SELECT in DuckDB's SQL; a dataset is named in double quotes.
 
@@ -345,6 +354,7 @@ class Catalog:
         cut = f"these are the first {rows_max:,} rows; rows_max takes more of them"
         return Result(answer.table, "SQL", warnings=(cut,) if answer.truncated else ())
 
+    @in_python
     def query(
         self,
         name: str,
@@ -406,6 +416,7 @@ class Catalog:
         ]
         return Result(pa.Table.from_pylist(rows), "queries by name")
 
+    @in_python
     def view(self, cluster: str | None = None) -> ClusterView:
         """Return a cluster as the layers below see it: routes, load, extent.
 
@@ -450,6 +461,7 @@ class Catalog:
         return f"<p>catalog {escape(printable(self.url))}</p>{self.datasets()._repr_html_()}"
 
 
+@in_python
 def open(  # noqa: A001 - called as wb.open
     catalog: str | Path | os.PathLike[str] | Catalog | None = None, *, create: bool = False
 ) -> Catalog:
@@ -484,6 +496,10 @@ def open(  # noqa: A001 - called as wb.open
         if not create or error.code != "catalog_absent":
             raise
     return Catalog(url, create_catalog(url))
+
+
+def _newest_first(count: int, noun: str) -> str:
+    return counted(count, noun) + (", newest first" if count > 1 else "")
 
 
 def _parameter(value: Any) -> str:  # noqa: ANN401 - whatever a query takes

@@ -20,6 +20,8 @@ import pyarrow as pa
 
 from workbench.api.places import Length, length_ms
 from workbench.api.results import Result
+from workbench.api.show import counted
+from workbench.api.words import in_python
 from workbench.errors import AlreadyExists, InvalidArgument, NotFound
 from workbench.model.tables import routes_to_table
 from workbench.node.client import NodeClient
@@ -79,7 +81,7 @@ class Cluster:
         rest = [each for each in table.column_names if each not in order]
         return Result(
             table.select(order + rest),
-            f"{table.num_rows} routes at catalog version {snapshot.catalog_version}",
+            f"{counted(table.num_rows, 'route')} at catalog version {snapshot.catalog_version}",
             shown=tuple(order),
         )
 
@@ -277,6 +279,7 @@ class Clients:
             self._pool.shutdown()
 
 
+@in_python
 def connect(url: str) -> Cluster:
     """Connect to a running system by its URL; which schemes there are, `wb.connectors()` tells.
 
@@ -302,9 +305,10 @@ def connectors() -> Result:
     rows = [asdict(each) for each in installed()]
     names = ("scheme", "module", "problem")
     schema = pa.schema([pa.field(name, pa.string()) for name in names])
-    return Result(pa.Table.from_pylist(rows, schema=schema), f"{len(rows)} connectors")
+    return Result(pa.Table.from_pylist(rows, schema=schema), counted(len(rows), "connector"))
 
 
+@in_python
 def cluster_up(  # noqa: PLR0913 - as the command's options, all named
     directory: str | os.PathLike[str] = DEFAULT_DIRECTORY,
     *,
@@ -359,6 +363,7 @@ def cluster_up(  # noqa: PLR0913 - as the command's options, all named
     return LocalCluster(found, started=not ran)
 
 
+@in_python
 def cluster_down(directory: str | os.PathLike[str] = DEFAULT_DIRECTORY) -> int:
     """Stop the nodes of a cluster on this machine and return how many ran; their data stay.
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from workbench.api.catalog import Catalog
 from workbench.api.places import HasUrl, Length, catalog_url, length_ms, url_of
 from workbench.api.results import Result
+from workbench.api.words import in_python
 from workbench.errors import InvalidArgument, Unavailable
 from workbench.model.times import rfc3339
 from workbench.session.collect import TRACE_SCHEME, CollectOptions, trace_path
@@ -87,6 +88,7 @@ class Datasets(Result):
         return self.folder / str(files[name])
 
 
+@in_python
 def datasets(
     *names: str,
     out: str | os.PathLike[str] | None = None,
@@ -113,6 +115,13 @@ def datasets(
     Raises:
         InvalidArgument: `dataset_unknown`, `dataset_argument_invalid`.
     """
+    for name in names:
+        if not isinstance(name, str):
+            raise InvalidArgument(
+                f"{name!r} is no name of a set",
+                code="dataset_unknown",
+                hint='give names one by one, as wb.datasets("zipf", "hot-range")',
+            )
     folder = Path(tempfile.mkdtemp(prefix="workbench-sets-") if out is None else out)
     made = make_datasets(folder, names, accesses=accesses, seed=seed)
     fields = ("name", "file", "accesses", "seed", "checksum", "bytes")
@@ -122,6 +131,7 @@ def datasets(
     )
 
 
+@in_python
 def collect(  # noqa: PLR0913 - as the command's options, all named
     source: str | os.PathLike[str] | HasUrl,
     catalog: Catalog | str | os.PathLike[str] | None = None,

@@ -10,8 +10,10 @@ import pyarrow as pa
 
 from workbench.api.catalog import Catalog
 from workbench.api.catalog import open as open_catalog
-from workbench.api.places import Moment, moment_text
+from workbench.api.places import Moment, count_of, moment_text, number_of
 from workbench.api.results import Result
+from workbench.api.show import counted
+from workbench.api.words import in_python
 from workbench.errors import InvalidArgument
 from workbench.model.plan import OBJECTIVES, ActionKind, Objective
 from workbench.model.times import rfc3339
@@ -109,7 +111,7 @@ class Comparison(Result):
     heldout_until: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Picture:
     """Load over time and key range, drawn; a notebook shows it.
 
@@ -127,10 +129,15 @@ class Picture:
         write_file(target, self.png)
         return target
 
+    def __repr__(self) -> str:
+        """Return what it shows and its size; the bytes are for a notebook."""
+        return f"Picture({self.title!r}, {len(self.png):,} bytes of PNG)"
+
     def _repr_png_(self) -> bytes:
         return self.png
 
 
+@in_python
 def hot(  # noqa: PLR0913 - as the command's options, all named
     catalog: Catalog | str | os.PathLike[str] | None = None,
     *,
@@ -145,7 +152,16 @@ def hot(  # noqa: PLR0913 - as the command's options, all named
     """Judge every route: is it hot, since when, and why were the others not flagged.
 
     A route is hot when its load reaches the threshold in consecutive windows up to the last one.
-    This is the question "page me"; what is worth balancing is for `wb.plan`.
+    This is the question "page me", which is what `threshold` is for. What is worth balancing is
+    for `wb.plan`, which needs no threshold: it splits where that lowers the hottest route's load,
+    whether a route is hot or not.
+
+    Of the columns, `load` and `share` are of the whole time; `per_minute` is the load a minute in
+    the last complete window alone, between `low_per_minute` and `high_per_minute` where it was
+    measured across the route's bounds; `peak_per_minute` is that of the heaviest window, at
+    `peak_at`. `windows_over` counts the consecutive windows over the threshold up to the last,
+    and `proof` has their starts; `reasons` tell why a route is flagged, or is not. `planned` and
+    `declined` are what `plan_id`, the newest plan of these routes, says of it.
 
     Examples:
         >>> found = wb.hot(threshold=10, windows=2)
@@ -175,7 +191,10 @@ def hot(  # noqa: PLR0913 - as the command's options, all named
         since=start,
         until=end,
         objective=objective_named(objective, write_weight),
-        rule=Rule(threshold_per_minute=float(threshold), windows_hot=windows),
+        rule=Rule(
+            threshold_per_minute=number_of("threshold", threshold),
+            windows_hot=count_of("windows", windows),
+        ),
         catalog=opened.readable(),
     )
     rows = [_verdict(answer, number) for number in range(len(answer.verdicts))]
@@ -183,7 +202,8 @@ def hot(  # noqa: PLR0913 - as the command's options, all named
     count = sum(row["verdict"] == "hot" for row in rows)
     return Hot(
         pa.Table.from_pylist(rows, schema=_VERDICTS),
-        f"{count} of {len(rows)} routes of {answer.cluster} are hot by {answer.objective}, "
+        f"{count} of {counted(len(rows), 'route')} of {answer.cluster} "
+        f"{'is' if count == 1 else 'are'} hot by {answer.objective}, "
         f"{rfc3339(start)} to {rfc3339(end)}",
         warnings=tuple(_hot_warnings(answer)),
         shown=tuple(shown.split(",")),
@@ -197,6 +217,7 @@ def hot(  # noqa: PLR0913 - as the command's options, all named
     )
 
 
+@in_python
 def picture(  # noqa: PLR0913 - as the command's options, all named
     catalog: Catalog | str | os.PathLike[str] | None = None,
     *,
@@ -257,6 +278,7 @@ def picture(  # noqa: PLR0913 - as the command's options, all named
     return made
 
 
+@in_python
 def compare(  # noqa: PLR0913 - as the command's options, all named
     catalog: Catalog | str | os.PathLike[str] | None = None,
     *,
@@ -334,13 +356,15 @@ def objective_named(name: str, write_weight: int | None) -> Objective:
     Raises:
         InvalidArgument: `objective_unknown`, or a weight for what has none.
     """
-    if name not in OBJECTIVES:
+    if str(name) not in OBJECTIVES:  # a list cannot be looked up
         raise InvalidArgument(
             f"there is no objective {name!r}",
             code="objective_unknown",
             hint=f"choose {', '.join(OBJECTIVES)}",
         )
     found = OBJECTIVES[name]
+    if write_weight is not None:
+        count_of("write_weight", write_weight)
     if write_weight is None or name != "score":
         return found
     if not 0 <= write_weight <= 1_000:

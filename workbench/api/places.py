@@ -42,9 +42,19 @@ def url_of(system: str | HasUrl) -> str:
 
 
 def catalog_url(place: str | Path | os.PathLike[str] | None) -> str:
-    """Return the URL or path of the catalog that is meant."""
+    """Return the URL or path of the catalog that is meant.
+
+    Raises:
+        InvalidArgument: `catalog_invalid`: it is neither text nor a path.
+    """
     if place is None:
         return os.environ.get(CATALOG_VARIABLE) or DEFAULT_CATALOG
+    if not isinstance(place, str | os.PathLike):
+        raise InvalidArgument(
+            f"{place!r} is no catalog",
+            code="catalog_invalid",
+            hint="give what wb.open returned, a folder, or a URL as s3://BUCKET/PREFIX",
+        )
     return os.fspath(place)
 
 
@@ -57,10 +67,16 @@ def moment_text(moment: Moment) -> str | None:
     """Return a time as the command line takes it.
 
     Raises:
-        InvalidArgument: `time_invalid`: a datetime without a time zone.
+        InvalidArgument: `time_invalid`: a datetime without a time zone, or no time at all.
     """
-    if not isinstance(moment, datetime):
+    if moment is None or isinstance(moment, str):
         return moment
+    if not isinstance(moment, datetime):
+        raise InvalidArgument(
+            f"{moment!r} is no time",
+            code="time_invalid",
+            hint='give text as "50%" or "2026-11-20T12:00:00Z", or an aware datetime',
+        )
     if moment.tzinfo is None:
         raise InvalidArgument(
             f"{moment.isoformat()} has no time zone",
@@ -86,6 +102,32 @@ def length_ms(length: Length) -> int:
             hint='write "60s", a timedelta, or a whole number of milliseconds',
         )
     return found
+
+
+def number_of(name: str, value: float) -> float:
+    """Return the argument `name` as a number.
+
+    Raises:
+        InvalidArgument: `number_invalid`: it is none.
+    """
+    if isinstance(value, bool | str | bytes) or not hasattr(value, "__float__"):
+        raise InvalidArgument(
+            f"{name} is {value!r}, not a number", code="number_invalid", hint=f"as {name}=10"
+        )
+    return float(value)
+
+
+def count_of(name: str, value: int) -> int:
+    """Return the argument `name` as a whole number.
+
+    Raises:
+        InvalidArgument: `number_invalid`: it is none.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise InvalidArgument(
+            f"{name} is {value!r}, not a whole number", code="number_invalid", hint=f"as {name}=6"
+        )
+    return int(value)
 
 
 def key_bytes(key: Key) -> bytes:

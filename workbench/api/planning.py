@@ -9,8 +9,9 @@ from workbench.api.catalog import Catalog
 from workbench.api.catalog import open as open_catalog
 from workbench.api.collecting import collect
 from workbench.api.looking import objective_named
-from workbench.api.places import HasUrl, Key, Moment, key_bytes, moment_text
+from workbench.api.places import HasUrl, Key, Moment, count_of, key_bytes, moment_text, number_of
 from workbench.api.plans import Plan, plan_of
+from workbench.api.words import in_python
 from workbench.cli.limits import GROUPS_THERE, LIMIT_MAX, SPLITS_MAX, limits_of
 from workbench.errors import InvalidArgument
 from workbench.model.keys import check_key
@@ -45,6 +46,7 @@ Groups = int | str | list[int] | tuple[int, ...] | dict[int, int] | None
 KeyRange = tuple[Key, Key | None]
 
 
+@in_python
 def plan(  # noqa: PLR0913 - as the command's options, all named
     catalog: Catalog | str | os.PathLike[str] | None = None,
     *,
@@ -131,7 +133,8 @@ def plan(  # noqa: PLR0913 - as the command's options, all named
     given = {
         "max_splits": max_splits,
         "max_routes": max_routes,
-        "min_gain": float(min_gain),  # as the command line has it: the same plan, the same hash
+        # A float, as the command line has it: the same plan, the same hash.
+        "min_gain": number_of("min_gain", min_gain),
         "min_span_load": min_span_load,
         "max_bytes_moved": max_bytes_moved,
         "forbid": [_range_text(each) for each in forbid],
@@ -149,7 +152,7 @@ def plan(  # noqa: PLR0913 - as the command's options, all named
         until=end,
         objective=chosen,
         limits=limits,
-        rule=Rule(threshold_per_minute=float(threshold)),
+        rule=Rule(threshold_per_minute=number_of("threshold", threshold)),
         source=SOURCES[evidence],
         backtest=backtest,
         policy=policy,
@@ -169,6 +172,8 @@ def _limits(given: Mapping[str, Any], view: ClusterView, *, only_hot: bool) -> L
     }
     for name, most in ranges.items():
         value = given[name]
+        if value is not None and name != "min_gain":
+            count_of(name, value)
         if value is not None and not 0 <= value <= most:
             raise InvalidArgument(
                 f"{name} is {value!r}, not from 0 to {most:,}",

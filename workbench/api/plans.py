@@ -30,7 +30,9 @@ from workbench.api.catalog import Catalog
 from workbench.api.catalog import open as open_catalog
 from workbench.api.places import HasUrl, Moment, name_of
 from workbench.api.results import Result
+from workbench.api.show import counted
 from workbench.api.verification import Report, Verification, report_of, verification_of
+from workbench.api.words import in_python, python_words
 from workbench.errors import InvalidArgument, WorkbenchError
 from workbench.model.keys import printable_key
 from workbench.model.plan import ActionKind, plan_to_json
@@ -132,10 +134,8 @@ class Plan(Result):
         """The routes that are left alone, and why."""
         rows = [{"route_id": each.route_id, "reason": each.reason} for each in self.model.declined]
         names = [pa.field("route_id", pa.uint64()), pa.field("reason", pa.string())]
-        count = f"{len(rows)} of {len(self.model.routes_before)}"
-        return Result(
-            pa.Table.from_pylist(rows, schema=pa.schema(names)), f"left alone: {count} routes"
-        )
+        count = f"{len(rows)} of {counted(len(self.model.routes_before), 'route')}"
+        return Result(pa.Table.from_pylist(rows, schema=pa.schema(names)), f"left alone: {count}")
 
     @property
     def pareto(self) -> Result:
@@ -156,6 +156,7 @@ class Plan(Result):
         """Return the document as JSON values: docs/formats/plan.md says what is in it."""
         return plan_to_json(self.model)
 
+    @in_python
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the document to a file whose name ends with .json or .parquet.
 
@@ -173,6 +174,7 @@ class Plan(Result):
         plan_to_file(self.model, target)
         return target
 
+    @in_python
     def replay(
         self, *, on: str | None = None, since: Moment = None, until: Moment = None
     ) -> Verification:
@@ -195,6 +197,7 @@ class Plan(Result):
         """
         return verification_of(self.catalog, self.model, on=on, since=since, until=until)
 
+    @in_python
     def explain(self, action: str) -> Result:
         """Return one action's loads, as the plan states them and computed anew by SQL.
 
@@ -216,6 +219,7 @@ class Plan(Result):
             pa.Table.from_pylist(rows), f"{action} at {key}", notes=tuple(found.action.reasons)
         )
 
+    @in_python
     def approve(
         self,
         *actions: str,
@@ -258,8 +262,15 @@ class Plan(Result):
             )
         rules = read_policy(Path(policy))
         found = approve_by_policy(catalog, self.model, rules, dry_run=dry_run)
-        return policy_approval_of(self.model, rules.name, found, dry_run=dry_run)
+        return policy_approval_of(
+            self.model,
+            rules.name,
+            found,
+            standing=approved_actions(catalog, self.model),
+            dry_run=dry_run,
+        )
 
+    @in_python
     def withdraw(self, *actions: str, by: str | None = None) -> Approval:
         """Take an approval back; it stays in the history. Arguments as of `approve`."""
         decision = approve(
@@ -271,6 +282,7 @@ class Plan(Result):
         )
         return approval_of(self.model, decision, ())
 
+    @in_python
     def apply(
         self,
         to: str | HasUrl | None = None,
@@ -310,6 +322,7 @@ class Plan(Result):
             raise
         return application_of(work.answer())
 
+    @in_python
     def jobs(self) -> Result:
         """Return what was executed of it: the newest try of every action, newest first."""
         return self.catalog.jobs(plan=self.plan_id)
@@ -318,6 +331,7 @@ class Plan(Result):
         """Return who decided what about it, oldest first."""
         return self.catalog.approvals(self.plan_id)
 
+    @in_python
     def report(
         self, path: str | os.PathLike[str] = "report.html", *, on: str | None = None
     ) -> Report:
@@ -330,6 +344,7 @@ class Plan(Result):
         return (warning,) if warning is not None and live else ()
 
 
+@in_python
 def find_plan(
     reference: str | os.PathLike[str], catalog: Catalog | str | os.PathLike[str] | None = None
 ) -> Plan:
@@ -348,6 +363,12 @@ def find_plan(
         NotFound: `plan_absent`.
         Corruption: The content does not give the hash that it carries.
     """
+    if not isinstance(reference, str | os.PathLike):
+        raise InvalidArgument(
+            f"{reference!r} names no plan",
+            code="plan_reference_invalid",
+            hint="give its id, at least four of its first digits, or a file",
+        )
     opened = open_catalog(catalog)
     return plan_of(opened, resolve_plan(opened.writable(), os.fspath(reference)))
 
@@ -361,8 +382,8 @@ def plan_of(catalog: Catalog, document: Document, warnings: Iterable[str] = ()) 
         pa.Table.from_pylist(rows, schema=_ACTIONS),
         f"plan {document.plan_id} for {document.cluster}: "
         f"{headline(document) if rows else nothing}, {window}",
-        notes=tuple(_sentences(document)),
-        warnings=tuple(warnings),
+        notes=tuple(map(python_words, _sentences(document))),
+        warnings=tuple(map(python_words, warnings)),
         shown=(
             "id",
             "route_id",
@@ -379,7 +400,7 @@ def plan_of(catalog: Catalog, document: Document, warnings: Iterable[str] = ()) 
 
 
 def _sentences(plan: Document) -> list[str]:
-    """Return what the numbers rest on, as `workbench plan` says it."""
+    """Return what the numbers rest on, as `workbench plan` says it too."""
     total = plan.total_load
     said: list[str | None] = [further_sentence(plan)]
     if plan.actions:

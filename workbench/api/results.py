@@ -11,7 +11,7 @@ zero. Warnings are part of the answer, so that they are where the numbers are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from workbench.api.show import html_of, text_of
 from workbench.errors import InvalidArgument
@@ -100,8 +100,18 @@ class Result:
         for batch in self.rows.to_batches(max_chunksize=1_024):
             yield from batch.to_pylist()
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return one row as a dict; from the end where `index` is negative."""
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        """Return one row as a dict, from the end where `index` is negative; a slice as a list."""
+        if isinstance(index, slice):
+            places = range(len(self))[index]
+            rows: list[dict[str, Any]] = self.rows.take(list(places)).to_pylist() if places else []
+            return rows
         place = range(len(self))[index]
         row: dict[str, Any] = self.rows.slice(place, 1).to_pylist()[0]
         return row

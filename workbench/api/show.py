@@ -102,6 +102,11 @@ def shown(name: str, value: Any) -> str:  # noqa: ANN401 - whatever a table hold
     return text
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things as one says it: "no plans", "1 plan", "2 plans"."""
+    return f"{f'{count:,}' if count else 'no'} {noun}{'' if count == 1 else 's'}"
+
+
 def printable(text: str) -> str:
     """Return a text on one line, without characters that control a terminal or a direction."""
     return "".join(

@@ -12,10 +12,11 @@ import pyarrow as pa
 from workbench.api.places import Moment, moment_text
 from workbench.api.results import Result
 from workbench.api.show import printable
+from workbench.api.words import python_words
 from workbench.cli.verify import verdict_text
 from workbench.model.times import rfc3339
 from workbench.session.reporting import write_report
-from workbench.session.verify import NOTHING_APPLIED, verify_plan
+from workbench.session.verify import NOTHING_APPLIED, Execution, verify_plan
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -132,16 +133,20 @@ def verification_of(  # noqa: PLR0913 - the question's own parts, named
         if total
     ]
     claims = answer.false_claims
-    said = f"its numbers do not hold: {claims[0]}" if claims else verdict_text(answer)
+    said = f"its numbers do not hold: {claims[0]}" if claims else python_words(verdict_text(answer))
     shares = (
         f"the hottest route's share: {replayed.before.max_share:.1%} without the plan, "
-        f"{replayed.forecast_share:.1%} forecast, {replayed.after.max_share:.1%} came"
+        f"{replayed.forecast_share:.1%} forecast, {replayed.after.max_share:.1%} "
+        f"{'would have come' if answer.execution.counterfactual else 'came'}"
     )
     return Verification(
         pa.Table.from_pylist(rows, schema=_ROUTES),
         f"plan {plan.plan_id}: {said}",
-        notes=(shares, f"replayed: {rfc3339(replayed.since)} to {rfc3339(replayed.until)}"),
-        warnings=answer.warnings,
+        notes=(
+            shares,
+            f"{_CAME[answer.execution]}: {rfc3339(replayed.since)} to {rfc3339(replayed.until)}",
+        ),
+        warnings=tuple(map(python_words, answer.warnings)),
         plan_id=plan.plan_id,
         since=replayed.since,
         until=replayed.until,
@@ -166,6 +171,13 @@ def report_of(catalog: Catalog, plan: Plan, path: Path, *, on: str | None) -> Re
     return Report(path, plan.plan_id, path.stat().st_size)
 
 
+_CAME = {
+    Execution.REPLAYED: "replayed",
+    Execution.APPLIED: "came after it was applied",
+    Execution.PARTLY: "replayed, as it is applied in part",
+    Execution.NOT_APPLIED: "replayed, as it is not applied",
+    Execution.ELSEWHERE: "replayed, as the routes are others by now",
+}
 _ROUTES = pa.schema(
     [
         pa.field("start", pa.binary()),

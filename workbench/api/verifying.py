@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from workbench.api.plans import Plan, find_plan
 from workbench.api.verification import Report, Verification, report_of, verification_of
+from workbench.api.words import in_python
 from workbench.session.receipts import applied_of
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from workbench.api.places import Moment
 
 
+@in_python
 def verify(
     plan: Plan | str,
     catalog: Catalog | str | os.PathLike[str] | None = None,
@@ -55,6 +57,7 @@ def verify(
     )
 
 
+@in_python
 def report(
     plan: Plan | str,
     path: str | os.PathLike[str] = "report.html",

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from workbench.api.catalog import Catalog
 from workbench.api.catalog import open as open_catalog
 from workbench.api.looking import check_series, objective_named
-from workbench.api.places import HasUrl, Moment, moment_text, name_of, url_of
+from workbench.api.places import HasUrl, Moment, count_of, moment_text, name_of, number_of, url_of
 from workbench.api.plans import Plan, find_plan
+from workbench.api.words import in_python
 from workbench.model.keys import Span
 from workbench.model.plan import Limits
 from workbench.model.routes import RouteDescriptor, RouteState
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+@in_python
 def heatmap(  # noqa: PLR0913 - as the command's options, all named
     catalog: Catalog | str | os.PathLike[str] | None = None,
     *,
@@ -73,6 +75,7 @@ def heatmap(  # noqa: PLR0913 - as the command's options, all named
     return Heatmap(surface, height=height)
 
 
+@in_python
 def workbench(  # noqa: PLR0913 - as the commands' options, all named
     catalog: Catalog | str | os.PathLike[str] | None = None,
     *,
@@ -117,8 +120,8 @@ def workbench(  # noqa: PLR0913 - as the commands' options, all named
         since=moment_text(since),
         until=moment_text(until),
         objective=objective_named(objective, None),
-        rule=Rule(threshold_per_minute=float(threshold)),
-        limits=Limits(max_splits, float(min_gain)),
+        rule=Rule(threshold_per_minute=number_of("threshold", threshold)),
+        limits=Limits(count_of("max_splits", max_splits), number_of("min_gain", min_gain)),
         policy=policy,
     )
     desk = Desk(

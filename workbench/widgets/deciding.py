@@ -58,6 +58,9 @@ def record(
         request.withdraw,
         request.approver,
     )
+    ids = {action.action_id for action in plan.actions}
+    if unknown := [each for each in asked if each not in ids]:
+        return False, f"the plan has no action {words.clean(unknown[0])}; nothing was recorded"
     for _ in range(ROUNDS_MAX):
         catalog.refresh()
         now = decisions(catalog, plan)

@@ -29,7 +29,7 @@ import traitlets
 
 from workbench.errors import InvalidArgument, InvalidInput, WorkbenchError
 from workbench.model.keys import Span, check_key
-from workbench.model.times import from_us, to_us
+from workbench.model.times import from_us, parse_time, to_us
 from workbench.report import palette, words
 from workbench.report.heat_pieces import Box
 from workbench.report.heat_surface import HeatSurface, empty_surface, exact_json, table_json
@@ -195,17 +195,17 @@ class Heatmap(anywidget.AnyWidget):
         self,
         *,
         rows: tuple[int, int] | None = None,
-        span: Span | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        span: Span | tuple[bytes, bytes | None] | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
     ) -> None:
         """Select key ranges and windows; what is not given is not narrowed.
 
         Args:
             rows: First and last row, both included.
-            span: Keys, instead of rows.
-            since: Start of the time.
-            until: End of it, exclusive.
+            span: Keys, instead of rows: a Span, or start and end (None for no upper bound).
+            since: Start of the time; aware, or text as RFC 3339.
+            until: End of it, exclusive; likewise.
 
         Raises:
             InvalidArgument: code selection_empty: nothing of what is shown lies there.
@@ -213,12 +213,14 @@ class Heatmap(anywidget.AnyWidget):
         with self._lock:
             surface = self._surface
             first_us, end_us = surface.first_us, surface.window_start_us(surface.columns)
+            if isinstance(span, tuple):
+                span = Span(*span)
             keys = rows if span is None else surface.rows_of(span)
             if rows is None and span is None:
                 keys = (0, surface.rows - 1)
             columns = surface.columns_of(
-                first_us if since is None else to_us(since),
-                end_us if until is None else to_us(until),
+                first_us if since is None else _us(since),
+                end_us if until is None else _us(until),
             )
             if keys is None or columns is None or not 0 <= keys[0] <= keys[1] < surface.rows:
                 raise InvalidArgument(
@@ -575,3 +577,8 @@ def _parts() -> list[Any]:
         ["", "div", {"class": "wb-help"}, _HELP],
         ["", "details", {"class": "wb-table"}, ["summary", "summary", _OWN_KEYS, "Table"], scroll],
     ]
+
+
+def _us(time: datetime | str) -> int:
+    """Return a time in Unix microseconds; InvalidArgument where text is none."""
+    return to_us(parse_time(time) if isinstance(time, str) else time)

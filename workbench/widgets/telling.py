@@ -82,11 +82,14 @@ class Bulletin:
 
     def attempt(self, action: Callable[[], object], done: str = "") -> Told:
         """Do it, and say what came of it instead of raising."""
+        before = self.told
         try:
             action()
         except WorkbenchError as error:
             return self.say(Told(ok=False, text=words.clean(str(error))))
-        return self.say(Told(ok=True, text=done)) if done else self.told
+        if done or self.told is before:
+            return self.say(Told(ok=True, text=done or "done"))
+        return self.told
 
     def later(
         self, name: str, action: Callable[[], object], done: str = "", *, quiet: bool = False
