@@ -95,14 +95,14 @@ def run(name: str, folder: Path) -> Ran:
 
 
 @pytest.fixture(scope="module")
-def running(
+def notebooks_running(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[Ran]]]:
     """All notebooks that are asked for, two at a time: they wait for load more than they work."""
     asked = [
         item.callspec.params["name"]
         for item in request.session.items
-        if isinstance(item, pytest.Function) and "running" in item.fixturenames
+        if isinstance(item, pytest.Function) and "notebooks_running" in item.fixturenames
     ]
     with ThreadPoolExecutor(2) as pool:
         yield {name: pool.submit(run, name, tmp_path_factory.mktemp(name)) for name in asked}
@@ -141,9 +141,9 @@ def test_a_notebook_says_why_before_how_and_uses_the_facade_alone(script: Path) 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs_from_top_to_bottom_and_leaves_nothing(
-    name: str, running: dict[str, Future[Ran]]
+    name: str, notebooks_running: dict[str, Future[Ran]]
 ) -> None:
-    ran = running[name].result()
+    ran = notebooks_running[name].result()
     found = outputs(ran.notebook)
     errors = ["\n".join(each.traceback) for each in found if each.output_type == "error"]
     assert errors == []
