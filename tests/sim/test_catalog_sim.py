@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from replays import kept_seeds, traces
 
 from workbench.catalog import commit
 from workbench.sim import catalog as command
@@ -50,32 +48,16 @@ def test_schedules_reach_every_fault_action_and_end(campaign):
     }
 
 
-def kept_seeds():
-    return [int(line.split()[0]) for line in SEEDS.read_text().splitlines() if line[:1].isdigit()]
-
-
-@pytest.mark.parametrize("seed", kept_seeds())
+@pytest.mark.parametrize("seed", kept_seeds(SEEDS))
 def test_a_seed_that_once_failed_does_not_any_more(seed):
     assert play(seed).violation is None
 
 
 def test_the_same_seed_gives_the_same_trace_in_two_processes():
-    script = (
-        "from workbench.sim.catalog_world import play\n"
-        "for seed in (1, 2, 3, 7, 9):\n    print(seed, play(seed).trace_sha256)"
-    )
-    outputs = [
-        subprocess.run(
-            [sys.executable, "-c", script],
-            env={**os.environ, "PYTHONHASHSEED": number},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for number in ("1", "2")
-    ]
-    assert outputs[0] == outputs[1]
-    assert len(set(re.findall(r"[0-9a-f]{64}", outputs[0]))) == 5
+    seeds = (1, 2, 3, 7, 9)
+    first, second = (traces("workbench.sim.catalog_world", seeds, each) for each in ("1", "2"))
+    assert first == second
+    assert len(set(first)) == len(seeds)
 
 
 def test_seeds_differ_in_what_is_kept_up():

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from replays import kept_seeds, traces
 
 from workbench.host import lane
 from workbench.replica.clock import Hlc
@@ -55,32 +53,16 @@ def test_schedules_get_to_what_is_rare(campaign):
     assert min(ends["ListCatalog acknowledged"], ends["SplitRange acknowledged"]) > SCHEDULES / 20
 
 
-def kept_seeds():
-    return [int(line.split()[0]) for line in SEEDS.read_text().splitlines() if line[:1].isdigit()]
-
-
-@pytest.mark.parametrize("seed", kept_seeds())
+@pytest.mark.parametrize("seed", kept_seeds(SEEDS))
 def test_a_seed_that_once_failed_does_not_any_more(seed):
     assert play(seed).violation is None
 
 
 def test_the_same_seed_gives_the_same_trace_in_two_processes():
-    script = (
-        "from workbench.sim.cluster_world import play\n"
-        "for seed in (1, 2, 3, 7, 9, 18):\n    print(seed, play(seed).trace_sha256)"
-    )
-    outputs = [
-        subprocess.run(
-            [sys.executable, "-c", script],
-            env={**os.environ, "PYTHONHASHSEED": number},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for number in ("1", "2")
-    ]
-    assert outputs[0] == outputs[1]
-    assert len(set(re.findall(r"[0-9a-f]{64}", outputs[0]))) == 6
+    seeds = (1, 2, 3, 7, 9, 18)
+    first, second = (traces("workbench.sim.cluster_world", seeds, each) for each in ("1", "2"))
+    assert first == second
+    assert len(set(first)) == len(seeds)
 
 
 def test_a_seed_is_replayed_step_by_step_and_message_by_message(capsys):
