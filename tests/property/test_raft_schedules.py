@@ -13,6 +13,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
+from raft_mutants import (
+    answer_before_its_disk,
+    count_itself_before_its_disk,
+    keep_the_log_after_a_snapshot,
+    never_truncate,
+    skip_a_piece_of_a_snapshot,
+    vote_for_an_older_log,
+    vote_twice,
+)
 
 from workbench.errors import WorkbenchError
 from workbench.ports.consensus import (
@@ -25,9 +34,8 @@ from workbench.ports.consensus import (
     SnapshotMeta,
 )
 from workbench.ports.storage import GroupLog
-from workbench.raft import core, election, following, leading
+from workbench.raft import core, election, leading
 from workbench.raft.core import Raft
-from workbench.raft.log import RaftLog
 from workbench.raft.membership import decode_configuration, encode_configuration
 from workbench.raft.reads import ReadRounds
 
@@ -357,21 +365,6 @@ def test_no_schedule_breaks_a_promise_and_every_group_comes_back():
 # -- planted faults: what the schedules above must find -------------------------------------------
 
 
-def votes_twice(patch):
-    original = election._answer
-
-    def answer(raft, request):
-        if not request.pre:
-            raft.vote = raft.leader = 0
-        original(raft, request)
-
-    patch.setattr(election, "_answer", answer)
-
-
-def votes_for_an_older_log(patch):
-    patch.setattr(RaftLog, "is_up_to_date", lambda *_: True)
-
-
 def takes_a_pre_vote_for_a_vote(patch):
     original = election.campaign
 
@@ -385,60 +378,11 @@ def takes_a_pre_vote_for_a_vote(patch):
     patch.setattr(election, "campaign", campaign)
 
 
-def counts_itself_before_its_disk(patch):
-    original = Raft.append
-
-    def append(raft, data, kind):
-        index = original(raft, data, kind)
-        raft.log.stable = index
-        return index
-
-    patch.setattr(Raft, "append", append)
-
-
-def answers_before_its_disk(patch):
-    original = following._append
-
-    def append(raft, request):
-        original(raft, request)
-        raft.log.stable = raft.log.last_index
-
-    patch.setattr(following, "_append", append)
-
-
-def never_truncates(patch):
-    original = RaftLog.first_conflict
-
-    def first_conflict(log, entries):
-        found = original(log, entries)
-        return None if found is not None and found <= log.last_index else found
-
-    patch.setattr(RaftLog, "first_conflict", first_conflict)
-
-
 def reads_without_a_round(patch):
     def ask(rounds, context, commit):
         rounds.fresh.append(ReadState(context, commit or 0))
 
     patch.setattr(ReadRounds, "ask", ask)
-
-
-def keeps_the_log_after_a_snapshot(patch):
-    def reset(log, index, term):
-        log.compacted, log.compacted_term, log.stable = index, term, index
-
-    patch.setattr(RaftLog, "reset", reset)
-
-
-def skips_a_piece_of_a_snapshot(patch):
-    original = following._receive
-
-    def receive(raft, chunk):
-        if raft.incoming is not None and chunk.meta == raft.incoming:
-            raft.incoming_offset = chunk.offset
-        original(raft, chunk)
-
-    patch.setattr(following, "_receive", receive)
 
 
 def changes_many_members_at_once(patch):
@@ -471,15 +415,15 @@ def changes_members_before_the_last_change(patch):
 
 
 PLANTED = [
-    votes_twice,
-    votes_for_an_older_log,
+    vote_twice,
+    vote_for_an_older_log,
     takes_a_pre_vote_for_a_vote,
-    counts_itself_before_its_disk,
-    answers_before_its_disk,
-    never_truncates,
+    count_itself_before_its_disk,
+    answer_before_its_disk,
+    never_truncate,
     reads_without_a_round,
-    keeps_the_log_after_a_snapshot,
-    skips_a_piece_of_a_snapshot,
+    keep_the_log_after_a_snapshot,
+    skip_a_piece_of_a_snapshot,
     changes_many_members_at_once,
     changes_members_before_the_last_change,
 ]

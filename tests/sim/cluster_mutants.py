@@ -8,6 +8,15 @@ import sys
 import textwrap
 
 import pytest
+from raft_mutants import (
+    answer_before_its_disk,
+    count_itself_before_its_disk,
+    keep_the_log_after_a_snapshot,
+    never_truncate,
+    skip_a_piece_of_a_snapshot,
+    vote_for_an_older_log,
+    vote_twice,
+)
 
 from workbench.errors import Unavailable
 from workbench.host import host, inbox, lane, shipping, start
@@ -49,21 +58,6 @@ def forget_the_vote_in_a_crash(patch):
     )
 
 
-def vote_twice(patch):
-    original = election._answer
-
-    def answer(raft, request):
-        if not request.pre:
-            raft.vote = raft.leader = 0
-        original(raft, request)
-
-    patch.setattr(election, "_answer", answer)
-
-
-def vote_for_an_older_log(patch):
-    patch.setattr(RaftLog, "is_up_to_date", lambda *_: True)
-
-
 def take_a_pre_vote_for_a_vote(patch):
     original = election.campaign
 
@@ -95,16 +89,6 @@ def count_votes_of_anybody(patch):
 
 
 # -- log and commit
-
-
-def never_truncate(patch):
-    original = RaftLog.first_conflict
-
-    def first_conflict(log, entries):
-        found = original(log, entries)
-        return None if found is not None and found <= log.last_index else found
-
-    patch.setattr(RaftLog, "first_conflict", first_conflict)
 
 
 def truncate_at_every_request(patch):
@@ -144,27 +128,6 @@ def commit_what_one_other_has(patch):
         return max(values.get(node, 0) for node in configuration.voters)
 
     patch.setattr(leading, "agreed", most)
-
-
-def count_itself_before_its_disk(patch):
-    original = Raft.append
-
-    def append(raft, data, kind):
-        index = original(raft, data, kind)
-        raft.log.stable = index
-        return index
-
-    patch.setattr(Raft, "append", append)
-
-
-def answer_before_its_disk(patch):
-    original = following._append
-
-    def append(raft, request):
-        original(raft, request)
-        raft.log.stable = raft.log.last_index
-
-    patch.setattr(following, "_append", append)
 
 
 def commit_what_a_heartbeat_says(patch):
@@ -287,24 +250,6 @@ def wait_for_the_round_of_an_earlier_leadership(patch):
 
 
 # -- raft_snapshots
-
-
-def keep_the_log_after_a_snapshot(patch):
-    def reset(log, index, term):
-        log.compacted, log.compacted_term, log.stable = index, term, index
-
-    patch.setattr(RaftLog, "reset", reset)
-
-
-def skip_a_piece_of_a_snapshot(patch):
-    original = following._receive
-
-    def receive(raft, chunk):
-        if raft.incoming is not None and chunk.meta == raft.incoming:
-            raft.incoming_offset = chunk.offset
-        original(raft, chunk)
-
-    patch.setattr(following, "_receive", receive)
 
 
 def install_an_older_state(patch):
