@@ -13,6 +13,7 @@ from workbench.model.route_keys import Evidence, joined
 from workbench.model.routes import seed_routes
 from workbench.node import sampler as module
 from workbench.node.hot_keys import Draws, Reservoir, SpaceSaving, evidence_of
+from workbench.node.key_counts import Counted
 from workbench.node.sampler import Sampler
 from workbench.routing.table import RouteTable
 
@@ -57,6 +58,22 @@ def test_space_saving_holds_true_counts_in_its_interval_and_every_key_that_is_he
     assert all(true[k] <= summary.floor for k in true.keys() - held)
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    stream=st.lists(st.tuples(keys, st.integers(1, 50)), max_size=80), capacity=st.integers(1, 12)
+)
+def test_accesses_that_come_many_at_once_keep_the_interval_and_every_heavy_key(stream, capacity):
+    summary, true = SpaceSaving(capacity), Counter()
+    for key, times in stream:
+        summary.add(key, times)
+        true[key] += times
+    told = summary.keys()
+    check_bound(told, true, error_max=true.total() // capacity)
+    held = {each.key for each in told}
+    assert {k for k, n in true.items() if n > true.total() / capacity} <= held
+    assert all(true[k] <= summary.floor for k in true.keys() - held)
+
+
 @settings(max_examples=150, deadline=None)
 @given(parts=st.lists(st.tuples(streams, keys), min_size=1, max_size=4), capacity=st.integers(1, 8))
 def test_interval_holds_where_keys_are_taken_out_in_between(parts, capacity):
@@ -87,12 +104,12 @@ def told_of(stream, exact_max):
     counted, crowd, reservoir = {}, SpaceSaving(4), Reservoir(16, Draws(1))
     for each in stream:
         if each in counted or (len(counted) < exact_max and not reservoir.seen):
-            counted.setdefault(each, [0, 0])[0] += 1
+            counted.setdefault(each, [0, 0, 0, 0])[0] += 1
         else:
             crowd.add(each)
             reservoir.offer(each, write=False)
     return evidence_of(
-        counted,
+        Counted.of(counted),
         Draws(2),
         crowd=crowd.keys(),
         floor=crowd.floor,

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from workbench.model.keys import Span
 from workbench.model.routes import RouteDescriptor, seed_routes
+from workbench.node import key_counts
 from workbench.node import sampler as module
+from workbench.node.key_counts import NOTHING
 from workbench.node.sampler import ACCESSES_PER_BUCKET_MIN, WINDOWS_LATE_MAX, Sampler, refine
 from workbench.routing.table import RouteTable
 
@@ -197,10 +199,11 @@ def test_every_access_is_in_exactly_one_bucket_of_its_window_and_route(cuts, scr
 
 
 @settings(max_examples=100, deadline=None)
-@given(cuts=cuts_of_routes, script=steps, limit=st.integers(0, 5))
-def test_counts_stay_exact_where_more_keys_come_than_are_remembered(cuts, script, limit):
+@given(cuts=cuts_of_routes, script=steps, limit=st.integers(0, 5), held=st.integers(1, 200))
+def test_counts_stay_exact_where_more_keys_come_than_are_remembered(cuts, script, limit, held):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "KEYS_PER_WINDOW_MAX", limit)
+        patch.setattr(key_counts, "ACCESSES_HELD_MAX", held)
         story = play(sampler_of(), cuts, script)
     check_windows(story)
     check_nesting(story)
@@ -208,9 +211,9 @@ def test_counts_stay_exact_where_more_keys_come_than_are_remembered(cuts, script
 
 def test_checker_notices_a_sampler_that_gives_the_parents_accesses_to_its_children():
     class Forgetful(Sampler):
-        def _retire(self, gone):
+        def _part(self, gone):
             for share in gone:
-                self._settle(share, {}, ())
+                self._settle(share, NOTHING, ())
                 share.stop(self._seen_us)
 
     script = [("read", KEYS[0], 5, 1), ("wait", 1_000), ("split", KEYS[8])]
@@ -219,10 +222,22 @@ def test_checker_notices_a_sampler_that_gives_the_parents_accesses_to_its_childr
         check_windows(play(sampler_of(Forgetful), set(), script))
 
 
+def test_checker_notices_accesses_that_are_counted_for_the_routes_of_later():
+    class Late(Sampler):
+        def _part(self, gone):
+            self._counts.tally, tally = (lambda: None), self._counts.tally
+            super()._part(gone)
+            self._counts.tally = tally
+
+    script = [("read", KEYS[0], 5, 1), ("wait", 1_000), ("split", KEYS[8])]
+    with pytest.raises(AssertionError):
+        check_windows(play(sampler_of(Late), set(), script))
+
+
 def test_checker_notices_bounds_that_move():
     class Restless(Sampler):
         def _finer(self, share, mine):
-            accesses = {key: sum(counts[:2]) for key, counts in mine.items()}
+            accesses = dict(zip(mine.keys, mine.accesses.tolist(), strict=True))
             return refine((), accesses, BUCKETS) if accesses else ()
 
     busy = [("read", key, ENOUGH, 1) for key in KEYS[:8]]

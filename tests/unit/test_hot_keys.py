@@ -16,6 +16,7 @@ from workbench.node.hot_keys import (
     SpaceSaving,
     evidence_of,
 )
+from workbench.node.key_counts import NOTHING, Counted
 from workbench.node.sampler import Sampler
 from workbench.routing.table import RouteTable
 
@@ -164,7 +165,7 @@ def test_key_of_the_crowd_whose_count_is_mostly_error_is_not_told():
     reservoir = Reservoir(SAMPLES_PER_ROUTE, Draws(1))
     for _ in range(20):
         reservoir.offer(b"x", write=False)
-    told = evidence_of({}, Draws(1), crowd=crowd, floor=4, reservoir=reservoir)
+    told = evidence_of(NOTHING, Draws(1), crowd=crowd, floor=4, reservoir=reservoir)
     assert [h.key for h in told.heavy] == [b"real"]
     assert told.untold_max == 10
 
@@ -192,6 +193,17 @@ def test_what_two_parts_tell_of_a_key_adds_up_and_what_one_leaves_open_is_its_er
     assert (both.accesses, both.untold_max) == (32, 3)
 
 
+def test_accesses_offered_at_once_are_drawn_as_if_they_came_one_by_one():
+    one_by_one, at_once = (Reservoir(SAMPLES_PER_ROUTE, Draws(3)) for _ in range(2))
+    for number in range(60):
+        times = number * 7 % 40
+        at_once.offer(key(number), write=False, times=times)
+        for _ in range(times):
+            one_by_one.offer(key(number), write=False)
+    assert at_once.held == one_by_one.held
+    assert at_once.seen == one_by_one.seen
+
+
 @pytest.mark.parametrize("spilled", [0, 37, 100])
 def test_every_access_is_drawn_as_often_as_any_other(spilled):
     """Of 100 accesses 16 are drawn, however many of them were counted one by one."""
@@ -200,7 +212,7 @@ def test_every_access_is_drawn_as_often_as_any_other(spilled):
         reservoir = Reservoir(SAMPLES_PER_ROUTE, draws)
         for number in range(spilled):
             reservoir.offer(key(number), write=False)
-        counted = {key(number): (0, 1) for number in range(spilled, 100)}
+        counted = Counted.of({key(number): (0, 1, 0, 0) for number in range(spilled, 100)})
         drawn = evidence_of(counted, draws, reservoir=reservoir if spilled else None).drawn
         assert len({d.key for d in drawn}) == SAMPLES_PER_ROUTE
         for each in drawn:
@@ -214,5 +226,6 @@ def test_every_access_is_drawn_as_often_as_any_other(spilled):
 
 def test_reads_and_writes_of_a_key_are_drawn_in_proportion():
     draws = Draws(9)
-    drawn = [d for _ in range(500) for d in evidence_of({b"a": (300, 100)}, draws).drawn]
+    counted = Counted.of({b"a": (300, 100, 0, 0)})
+    drawn = [d for _ in range(500) for d in evidence_of(counted, draws).drawn]
     assert 0.22 < sum(d.write for d in drawn) / len(drawn) < 0.28

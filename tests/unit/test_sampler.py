@@ -321,7 +321,7 @@ def test_long_keys_count_against_what_is_remembered(monkeypatch):
     made = sampler()
     spread(made, range(8))
     made.advance(START_US + 1)
-    assert len(made._keys) == 2
+    assert len(made._counts) == 2
     made.advance(START_US + WINDOW_US)
     assert window(made).rows[0].reads == 80
 

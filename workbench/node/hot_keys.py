@@ -17,19 +17,20 @@ Not here: windows, routes, who owns a key; how parts of a window add up (`model.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from heapq import heapify, heappop, heappush, heapreplace, nlargest
-from itertools import accumulate
+from heapq import heapify, heappop, heappush, heapreplace
 from math import exp, log, log1p
 from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from workbench.model.node import HotKeyCount, KeySample
 from workbench.model.route_keys import HOT_KEYS_PER_ROUTE, Evidence, ranked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from workbench.model.keys import Span
+    from workbench.node.key_counts import Counted
 
 SAMPLES_PER_ROUTE: Final = 16
 CROWD_KEYS_MAX: Final = 1_024
@@ -87,16 +88,16 @@ class SpaceSaving:
         self._heap: list[tuple[int, bytes]] = []
         self.floor = 0
 
-    def add(self, key: bytes) -> None:
-        """Count one access."""
+    def add(self, key: bytes, times: int = 1) -> None:
+        """Count accesses, from 1."""
         held = self._held.get(key)
         if held is not None:
-            held[0] += 1
+            held[0] += times
             return
         if len(self._held) == self._capacity:
             self._give_up_least()
-        self._held[key] = [self.floor + 1, self.floor]
-        heappush(self._heap, (self.floor + 1, key))
+        self._held[key] = [self.floor + times, self.floor]
+        heappush(self._heap, (self.floor + times, key))
 
     def take(self, span: Span) -> list[HotKeyCount]:
         """Return the keys that lie in a span, and hold them no more."""
@@ -139,16 +140,19 @@ class Reservoir:
         self._next = 0
         self._least = 1.0
 
-    def offer(self, key: bytes, *, write: bool) -> None:
-        """Let an access take part."""
-        self.seen += 1
-        if len(self.held) < self._size:
+    def offer(self, key: bytes, *, write: bool, times: int = 1) -> None:
+        """Let accesses take part, one after the other."""
+        end = self.seen + times
+        while self.seen < end and len(self.held) < self._size:
+            self.seen += 1
             self.held.append((key, write))
             if len(self.held) == self._size:
                 self._jump()
-        elif self.seen == self._next:
+        while self.seen < self._next <= end:
+            self.seen = self._next
             self.held[self._draws.below(self._size)] = key, write
             self._jump()
+        self.seen = end
 
     def _jump(self) -> None:
         """Choose which access comes in next."""
@@ -158,7 +162,7 @@ class Reservoir:
 
 
 def evidence_of(
-    counted: Mapping[bytes, Sequence[int]],
+    counted: Counted,
     draws: Draws,
     *,
     crowd: Iterable[HotKeyCount] = (),
@@ -168,26 +172,24 @@ def evidence_of(
     """Return what is known of a route's keys.
 
     Args:
-        counted: Reads and writes of keys that were counted one by one.
+        counted: Keys that were counted one by one.
         draws: Where chance comes from.
         crowd: Other keys.
         floor: How often a key was accessed at most that is neither.
         reservoir: Of all accesses of other keys, of SAMPLES_PER_ROUTE; None for none.
     """
-    totals = [counts[0] + counts[1] for counts in counted.values()]
-    # Compared as pairs of plain values, which is much faster than by a function. One more than
-    # is told: the heaviest that is not.
-    most = nlargest(HOT_KEYS_PER_ROUTE + 1, zip(totals, counted, strict=True))
-    known = [HotKeyCount(key, total, 0) for total, key in most]
+    totals = counted.accesses
+    # Of equal ones the last keys. One more than is told: the heaviest that is not.
+    most = np.argsort(totals, kind="stable")[-HOT_KEYS_PER_ROUTE - 1 :].tolist()
+    known = [HotKeyCount(counted.keys[i], int(totals[i]), 0) for i in reversed(most)]
     known += crowd
-    sums = list(accumulate(totals))
-    single = sums[-1] if sums else 0
+    single = counted.total
     accesses = single + (reservoir.seen if reservoir else 0)
     if not accesses:
         return Evidence(0, 0)
     size = min(SAMPLES_PER_ROUTE, accesses)
     places = sorted(draws.distinct(size, accesses))
-    chosen = _at_places([place for place in places if place < single], counted, totals, sums)
+    chosen = _at_places([place for place in places if place < single], counted)
     if reservoir is not None and len(chosen) < size:
         which = draws.distinct(size - len(chosen), len(reservoir.held))
         chosen += [reservoir.held[place] for place in sorted(which)]
@@ -196,19 +198,11 @@ def evidence_of(
     return ranked(accesses, known, floor if reservoir else 0, drawn)
 
 
-def _at_places(
-    places: Sequence[int],
-    counted: Mapping[bytes, Sequence[int]],
-    totals: Sequence[int],
-    sums: Sequence[int],
-) -> list[tuple[bytes, bool]]:
+def _at_places(places: Sequence[int], counted: Counted) -> list[tuple[bytes, bool]]:
     """Return the accesses at these places, where each key's reads come before its writes."""
-    if not places:
-        return []
-    keys = list(counted)
+    upto = np.cumsum(counted.accesses)
     chosen = []
-    for place in places:
-        i = bisect_right(sums, place)
-        key = keys[i]
-        chosen.append((key, place - (sums[i] - totals[i]) >= counted[key][0]))
+    for place, i in zip(places, np.searchsorted(upto, places, side="right").tolist(), strict=True):
+        writes_from = int(upto[i]) - int(counted.counts[i, 1])
+        chosen.append((counted.keys[i], place >= writes_from))
     return chosen

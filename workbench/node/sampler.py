@@ -1,14 +1,17 @@
 """Load sampling: accesses in, closed load windows out. Pure: the caller brings the time.
 
-    count_reads ─┐   counts per key of the open window        close: each key into its bucket
-    count_writes ┴──▶ {b"a": 3, b"b": 1, …} ──advance(now)──▶ |  b1  |b2|   b3   | … ──▶ windows
+    count_reads ─┐   counts per key of the open window       close: each key into its bucket
+    count_writes ┴──▶ `KeyCounts`: a 3, b 1, … ──advance(now)──▶ |  b1  |b2|   b3   | … ──▶ windows
 
 Every access is counted, none is drawn by lot: the sum over the buckets of a window is the number
-of accesses that were counted while it was open. Windows start at multiples of their length since
-the Unix epoch. In each of them every bucket of every route of a led group has a row, zeros
-included: a measured zero. A route that was there for part of a window (the first one after a
-start, the parent and the children of a split) has the sampled fraction as its `coverage`, and
-its counts as counted, never scaled.
+of accesses that came while it was open. They are counted many at once, later than they came
+(`key_counts`), but always before a window closes or the routes change: an access belongs to the
+window that was open and to the route that owned its key when it came.
+
+Windows start at multiples of their length since the Unix epoch. In each of them every bucket of
+every route of a led group has a row, zeros included: a measured zero. A route that was there for
+part of a window (the first one after a start, the parent and the children of a split) has the
+sampled fraction as its `coverage`, and its counts as counted, never scaled.
 
 Buckets: a route starts with one. At the close of the first window with accesses its bounds are
 chosen from the keys that were seen (docs/adr/0008-buckets-of-the-node.md), and those accesses are
@@ -44,11 +47,13 @@ from workbench.node.hot_keys import (
     SpaceSaving,
     evidence_of,
 )
+from workbench.node.key_counts import KeyCounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from workbench.model.routes import RouteDescriptor
+    from workbench.node.key_counts import Counted
     from workbench.routing.table import RouteTable
 
 BUCKETS_PER_ROUTE: Final = 16
@@ -64,7 +69,7 @@ EVIDENCE_ROW_BYTES: Final = 32
 # An advance that comes later than this many windows found the process asleep, not idle.
 WINDOWS_LATE_MAX: Final = 10
 
-# Reads, writes, read bytes, write bytes. A list, because it is changed on every access.
+# Reads, writes, read bytes, write bytes. A list, because it is added to.
 _Counts = list[int]
 # A route, as long as it has the same keys on the same group.
 _Identity = tuple[int, int, Span]
@@ -151,13 +156,10 @@ class Sampler:
         self._starts: list[bytes] = []  # of led routes, ascending
         self._owners: list[_Share] = []  # their shares, in the same order
         self._bounds: dict[int, _Bounds] = {}  # by id, of all routes that exist, led or not
-        self._keys: dict[bytes, _Counts] = {}  # each held by a share of `_owners`
-        self._key_bytes = 0
-        # Set where keys came that could not be counted one by one; until the window closes no
-        # key is added to `_keys` then, so that no count lacks what the crowd was given before.
-        self._crowd: SpaceSaving | None = None
+        self._counts = KeyCounts(KEYS_PER_WINDOW_MAX, KEY_BYTES_PER_WINDOW_MAX, self._spill)
+        self._crowd: SpaceSaving | None = None  # of keys that are too many to be counted so
         self._draws = Draws(node)
-        self._nowhere: _Counts = [0, 0, 0, 0]  # accesses of keys that no share owns
+        self._unrouted = 0
 
     @property
     def oldest_us(self) -> int | None:
@@ -166,34 +168,24 @@ class Sampler:
 
     @property
     def unrouted(self) -> int:
-        """Accesses ever counted whose key no led route held; they are in no window."""
-        return self._nowhere[0] + self._nowhere[1]
+        """Accesses of keys that no led route held, of closed windows; they are in none of them."""
+        return self._unrouted
 
     def windows(self, since_us: int) -> tuple[ClosedWindow, ...]:
         """Return the kept windows that start at `since_us` or later, ascending."""
         return tuple(window for window in self._closed if window.start_us >= since_us)
 
-    def count_reads(self, sized: Iterable[tuple[bytes, int]]) -> None:
-        """Count one read per pair of key and bytes."""
-        keys = self._keys
-        for key, size in sized:
-            counts = keys.get(key)
-            if counts is None:
-                counts = self._admit(key, write=False)
-                keys = self._keys  # others, where the routes were told in between
-            counts[0] += 1
-            counts[2] += size
+    def count_reads(self, sized: Sequence[tuple[bytes, int]]) -> None:
+        """Count one read per pair of key and bytes: those of one call, of keys of one group."""
+        if sized:
+            self._expect(sized[0][0])
+            self._counts.add(sized, write=False)
 
-    def count_writes(self, sized: Iterable[tuple[bytes, int]]) -> None:
-        """Count one write per pair of key and bytes."""
-        keys = self._keys
-        for key, size in sized:
-            counts = keys.get(key)
-            if counts is None:
-                counts = self._admit(key, write=True)
-                keys = self._keys
-            counts[1] += 1
-            counts[3] += size
+    def count_writes(self, sized: Sequence[tuple[bytes, int]]) -> None:
+        """Count one write per pair of key and bytes: those of one call, of keys of one group."""
+        if sized:
+            self._expect(sized[0][0])
+            self._counts.add(sized, write=True)
 
     def set_routes(self, table: RouteTable, led: frozenset[int], now_us: int) -> None:
         """Sample the routes of `table` on the groups `led` from `now_us` on.
@@ -206,7 +198,7 @@ class Sampler:
         self.advance(now_us)
         wanted = {(r.route_id, r.group, r.span): r for r in table.routes if r.group in led}
         gone = [share for share in self._owners if _identity(share.route) not in wanted]
-        self._retire(gone)
+        self._part(gone)
         ids = {route.route_id for route in table.routes}
         past = [bounds for known, bounds in self._bounds.items() if known not in ids]
         self._bounds = {
@@ -247,28 +239,27 @@ class Sampler:
                 self._open_us = end_us
         self._seen_us = now_us
 
-    def _admit(self, key: bytes, *, write: bool) -> _Counts:
-        """Return where an access of a key is counted that has no count of its own."""
+    def _expect(self, key: bytes) -> None:
+        """See to it that the group of a call is sampled: whoever answers for a key leads it."""
+        if self._owner(key) is None:
+            self.follow_leaders()
+
+    def _spill(self, key: bytes, counts: _Counts) -> None:
+        """Count accesses of a key that has no count of its own."""
+        reads, writes, _, _ = counts
         share = self._owner(key)
         if share is None:
-            # Who answers for a key leads its group, perhaps since a moment ago.
-            self.follow_leaders()
-            share = self._owner(key)
-        if share is None:
-            return self._nowhere
+            self._unrouted += reads + writes
+            return
         if self._crowd is None:
-            room = KEY_BYTES_PER_WINDOW_MAX - self._key_bytes
-            if len(self._keys) < KEYS_PER_WINDOW_MAX and len(key) <= room:
-                self._key_bytes += len(key)
-                counts = self._keys[key] = [0, 0, 0, 0]
-                return counts
             self._crowd = SpaceSaving(CROWD_KEYS_MAX)
-        self._crowd.add(key)
+        self._crowd.add(key, reads + writes)
         if share.reservoir is None:
             share.reservoir = Reservoir(SAMPLES_PER_ROUTE, self._draws)
-        share.reservoir.offer(key, write=write)
+        share.reservoir.offer(key, write=False, times=reads)
+        share.reservoir.offer(key, write=True, times=writes)
         share.folded = True
-        return share.bucket(key)
+        _add(share.bucket(key), counts)
 
     def _owner(self, key: bytes) -> _Share | None:
         place = bisect_right(self._starts, key) - 1
@@ -277,27 +268,25 @@ class Sampler:
         share = self._owners[place]
         return share if key in share.route.span else None
 
-    def _retire(self, gone: Sequence[_Share]) -> None:
-        """Settle shares whose routes end now; their keys leave the open window's counts."""
-        if not gone:
-            return
-        mine = self._by_share()
-        for share in gone:
-            keys = mine.get(id(share), {})
-            for key in keys:
-                del self._keys[key]
-                self._key_bytes -= len(key)
-            taken = self._crowd.take(share.route.span) if self._crowd else ()
-            self._settle(share, keys, taken)
-            share.stop(self._seen_us)
+    def _part(self, gone: Sequence[_Share]) -> None:
+        """Settle what came until now, before the routes change, of shares that end with that.
 
-    def _by_share(self) -> dict[int, dict[bytes, _Counts]]:
-        """Return the open window's counts by the identity of the share that owns the key."""
-        owned: list[dict[bytes, _Counts]] = [{} for _ in self._owners]
-        starts = self._starts
-        for key, counts in self._keys.items():
-            owned[bisect_right(starts, key) - 1][key] = counts
-        return {id(share): mine for share, mine in zip(self._owners, owned, strict=True)}
+        What no share owns goes nowhere now: it must not fall to a share that comes later.
+        """
+        counted = self._counts.counted()
+        unowned = counted.total
+        kept, going = [], {id(share) for share in gone}
+        for share in self._owners:
+            mine = counted.inside(share.route.span)
+            unowned -= mine.total
+            if id(share) not in going:
+                kept.append(mine)
+                continue
+            taken = self._crowd.take(share.route.span) if self._crowd else ()
+            self._settle(share, mine, taken)
+            share.stop(self._seen_us)
+        self._unrouted += unowned
+        self._counts.keep(kept)
 
     def _crowd_by_share(self) -> dict[int, list[HotKeyCount]]:
         """Return the crowd's keys by the identity of the share that owns them."""
@@ -307,11 +296,9 @@ class Sampler:
             owned.setdefault(id(owner), []).append(each)
         return owned
 
-    def _settle(
-        self, share: _Share, mine: Mapping[bytes, _Counts], crowd: Iterable[HotKeyCount]
-    ) -> None:
+    def _settle(self, share: _Share, mine: Counted, crowd: Iterable[HotKeyCount]) -> None:
         """Put the counts of a share's keys into its buckets, after choosing finer ones."""
-        if mine or share.reservoir is not None:
+        if mine.keys or share.reservoir is not None:
             floor = self._crowd.floor if self._crowd else 0
             told = evidence_of(
                 mine, self._draws, crowd=crowd, floor=floor, reservoir=share.reservoir
@@ -322,41 +309,39 @@ class Sampler:
         if cuts != share.cuts and not share.folded:
             share.cuts = cuts
             share.counts = [[0, 0, 0, 0] for _ in range(len(cuts) + 1)]
-        # Once per key and window, while nothing else runs: written out, which halves its time.
-        buckets, bounds = share.counts, share.cuts
-        for key, (reads, writes, read_bytes, write_bytes) in mine.items():
-            bucket = buckets[bisect_right(bounds, key)]
-            bucket[0] += reads
-            bucket[1] += writes
-            bucket[2] += read_bytes
-            bucket[3] += write_bytes
-        share.folded = share.folded or bool(mine)
+        if mine.keys:
+            for bucket, counts in zip(share.counts, mine.sums(share.cuts), strict=True):
+                _add(bucket, counts)
+            share.folded = True
         self._bounds[share.route.route_id] = share.route.span, cuts
 
-    def _finer(self, share: _Share, mine: Mapping[bytes, _Counts]) -> tuple[bytes, ...]:
+    def _finer(self, share: _Share, mine: Counted) -> tuple[bytes, ...]:
         _, cuts = self._bounds[share.route.route_id]
         count, limit = len(cuts) + 1, self._buckets_max
-        if not mine or 2 * count > limit:
+        if not mine.keys or 2 * count > limit:
             return cuts
-        accesses = {key: counts[0] + counts[1] for key, counts in mine.items()}
-        total = sum(accesses.values())
+        total = mine.total
         if total < ACCESSES_PER_BUCKET_MIN * limit:
             if cuts:
                 return cuts
             # A window with one bucket would forbid every cut to a plan that counts it in.
             limit = min(limit // 2, total)
+        accesses = dict(zip(mine.keys, mine.accesses.tolist(), strict=True))
         finer = refine(cuts, accesses, limit)
         # Each time bounds are added, earlier windows tell less than later ones: few times, then.
         return finer if len(finer) + 1 >= 2 * count else cuts
 
     def _close(self, start_us: int, end_us: int, resume_us: int) -> None:
         """Make a window of what was counted, sampled until `end_us`; go on at `resume_us`."""
-        mine = self._by_share()
+        counted = self._counts.counted()
         crowd = self._crowd_by_share()
+        unowned = counted.total
         rows: list[LoadRow] = []
         for share in self._shares.values():
             if share.sampled_from_us is not None:
-                self._settle(share, mine.get(id(share), {}), crowd.get(id(share), ()))
+                mine = counted.inside(share.route.span)
+                unowned -= mine.total
+                self._settle(share, mine, crowd.get(id(share), ()))
                 share.stop(end_us)
                 share.sampled_from_us = resume_us
             rows += _rows(share, self._window_us)
@@ -365,8 +350,8 @@ class Sampler:
         for share in self._shares.values():
             _, share.cuts = self._bounds[share.route.route_id]
             share.reset()
-        self._keys = {}
-        self._key_bytes = 0
+        self._unrouted += unowned
+        self._counts.clear()
         self._crowd = None
         rows.sort(key=lambda row: (row.bucket_start, row.route_id))
         bounds_us = start_us, start_us + self._window_us
@@ -455,6 +440,11 @@ def _inherited(span: Span, past: Iterable[_Bounds]) -> _Bounds:
 
 def _identity(route: RouteDescriptor) -> _Identity:
     return route.route_id, route.group, route.span
+
+
+def _add(bucket: _Counts, counts: Iterable[int]) -> None:
+    for place, count in enumerate(counts):
+        bucket[place] += count
 
 
 def _size(window: ClosedWindow) -> int:

@@ -33,6 +33,7 @@ from workbench.planner.certificate import certificate
 from workbench.planner.decide import EXACT, decide_cuts
 from workbench.planner.declined import declined_routes
 from workbench.planner.drift import act_on, with_tail
+from workbench.planner.heavy import heavy_findings
 from workbench.planner.isolation import isolate
 from workbench.planner.partition import Segments, divisible_bound, floor_of
 from workbench.planner.placing import place
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from workbench.planner.blocks import Blocks
     from workbench.planner.decide import Decision
     from workbench.planner.drift import DriftChoice
+    from workbench.planner.heavy import ToldKeys
     from workbench.planner.isolation import Isolation
     from workbench.planner.patterns import Drift
     from workbench.planner.placing import Placed, SizesOf
@@ -82,6 +84,7 @@ class PlanInput:
         findings: What was seen in the load over time; part of the document.
         drift: How the load moves, which a `robust` plan takes into account.
         no_moves: Why the system could not make a move; empty where it can, or is not known.
+        told_keys: What the source tells of single keys beside buckets; None where it tells none.
         around_solver: Open while a solver runs, which may print; no part of the document.
     """
 
@@ -103,6 +106,7 @@ class PlanInput:
     findings: tuple[Finding, ...] = ()
     drift: Drift | None = None
     no_moves: str = ""
+    told_keys: ToldKeys | None = None
     around_solver: Around = nullcontext
 
 
@@ -137,6 +141,7 @@ def make_plan(given: PlanInput) -> Plan:
     placed = _place(given, actions, after)
     proof = certificate(atoms, blocks, decision, len(after), choice.phases)
     heaviest_after = max(route.load for route in after)
+    front = _pareto(blocks, limits, splits)
     total = blocks.segments.total
     return Plan(
         cluster=given.cluster,
@@ -153,7 +158,7 @@ def make_plan(given: PlanInput) -> Plan:
         max_share_before=max(blocks.segments.loads) / total,
         max_share_after=heaviest_after / total,
         backtest=given.backtest,
-        pareto=_pareto(blocks, limits, splits),
+        pareto=front,
         actions=placed.actions,
         routes_before=_routes_before(routes, blocks),
         routes_after=placed.routes,
@@ -176,7 +181,10 @@ def make_plan(given: PlanInput) -> Plan:
         backtest_exact=given.backtest_exact,
         isolated=isolation.keys,
         placement=placed.placement,
-        findings=_findings(given, choice, isolation, placed),
+        findings=(
+            *_findings(given, choice, isolation, placed),
+            *_heavy(given, atoms, front[-1][1], total),
+        ),
         drift=choice.drifted,
     )
 
@@ -225,6 +233,19 @@ def _findings(
 ) -> tuple[Finding, ...]:
     withheld = [Finding("moves_declined", placed.withheld)] if placed.withheld else []
     return (*given.findings, *choice.findings, *isolation.findings, *withheld)
+
+
+def _heavy(given: PlanInput, atoms: Atoms, reachable: int, total: int) -> tuple[Finding, ...]:
+    if given.told_keys is None or atoms.kind == "key":
+        return ()
+    return heavy_findings(
+        given.told_keys,
+        atoms,
+        given.objective,
+        reachable=reachable,
+        total=total,
+        min_gain=given.limits.min_gain,
+    )
 
 
 def _routes_before(routes: Sequence[RouteDescriptor], blocks: Blocks) -> tuple[RouteLoad, ...]:

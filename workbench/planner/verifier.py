@@ -46,6 +46,8 @@ from workbench.planner.verifier_groups import GroupCheck
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from workbench.planner.verifier_claims import Told
+
 SCHEMA_1: Final = "workbench.plan/1"
 NO_LIMITS: Final[dict[str, Any]] = {
     "forbidden": [],
@@ -55,12 +57,13 @@ NO_LIMITS: Final[dict[str, Any]] = {
 }
 
 
-def verify(
+def verify(  # noqa: PLR0913, PLR0917 - what is claimed, and each thing it is checked by
     document: Mapping[str, Any],
     keys: Sequence[bytes],
     loads: Sequence[int],
     sizes: Sequence[tuple[bytes, int]] | None = None,
     parts: Sequence[Sequence[tuple[bytes, int]]] = (),
+    told: Told | None = None,
 ) -> list[str]:
     """Return the false claims of a plan document as sentences; empty where it holds.
 
@@ -70,9 +73,11 @@ def verify(
         loads: Load of each atom, whole numbers.
         sizes: First key and bytes of each atom, where the plan's moves are counted in bytes.
         parts: First key and load of each atom, for each of `drift.parts`.
+        told: Key, count and error of single keys, and each atom's accesses by its first key, where
+            load was told by bucket; None where findings of such keys are not to be checked.
     """
     try:
-        return _Check(document, keys, loads, sizes, parts).run()
+        return _Check(document, keys, loads, sizes, parts).run(told)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
         return [f"the document is malformed: {error!r}"]
 
@@ -111,7 +116,7 @@ class _Check:
             self.sums.append(self.sums[-1] + load)
         self.false: list[str] = []
 
-    def run(self) -> list[str]:
+    def run(self, told: Told | None) -> list[str]:
         """Check everything and return what is false."""
         self._atoms()
         if self.false:
@@ -123,7 +128,7 @@ class _Check:
         self._marks(before, after)
         self._proofs(before, after)
         ClaimCheck(self.document, self._load, self.expect).run(
-            self.keys, self.loads, len(self.isolating)
+            self.keys, self.loads, len(self.isolating), told
         )
         if self.is_later:
             self._fronts(before)

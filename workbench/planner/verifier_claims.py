@@ -2,7 +2,8 @@
 
     who      ids of routes, in a chain; `declined` names the routes that no action touches, only
     whether  what is cut or moved brings `min_gain`, and what is not would not have
-    which    keys that the threshold makes hot are isolated, or a finding says why not
+    which    keys that the threshold makes hot are isolated, or a finding says why not; and each key
+             is told of that alone is the bottleneck among buckets
     tested   a back-test was asked for where one is told of, and cuts as it says
 
 Sentences are not read here: `session.remaking` compares them with those of a plan made again.
@@ -10,7 +11,7 @@ Sentences are not read here: `session.remaking` compares them with those of a pl
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     SpanPair = tuple[bytes, bytes | None]
+    # Key, count and error of single keys; accesses of the atoms that hold them by first key.
+    Told = tuple[Sequence[tuple[bytes, int, int]], Mapping[bytes, int | None]]
 
 
 class ClaimCheck:
@@ -42,13 +45,16 @@ class ClaimCheck:
         """Record `claim` as false where it does not hold."""
         self.expect(claim, True, found)  # noqa: FBT003
 
-    def run(self, keys: Sequence[bytes], loads: Sequence[int], isolating: int) -> None:
+    def run(
+        self, keys: Sequence[bytes], loads: Sequence[int], isolating: int, told: Told | None = None
+    ) -> None:
         """Check everything.
 
         Args:
             keys: Of the atoms that routes own, ascending.
             loads: Of the same.
             isolating: How many cuts isolated keys take.
+            told: Of single keys beside buckets; None where that is not looked at.
         """
         later = self.document["schema"] != "workbench.plan/1"
         form = "workbench.certificate/2" if later else "workbench.certificate/1"
@@ -57,6 +63,8 @@ class ClaimCheck:
         self._gain(isolating)
         if later:
             self._isolated(keys, loads)
+            if told is not None and self.document["atom_kind"] != "key":
+                self._told(keys, loads, told)
         self._backtests()
 
     def _who(self) -> None:
@@ -149,6 +157,28 @@ class ClaimCheck:
         kinds = [each["kind"] for each in self.document["findings"]]
         self.expect("findings of hot keys that stay", kinds.count("hot_key"), hot)
 
+    def _told(self, keys: Sequence[bytes], loads: Sequence[int], told: Told) -> None:
+        """Check that a finding tells of each key that alone is the bottleneck, and of no other."""
+        rows, accesses_of = told
+        weights, least_gain = self.document["weights"], self.document["limits"]["min_gain"]
+        # That each point of the front is least is checked elsewhere.
+        reachable = self.document["pareto"][-1]["bottleneck"]
+        found = []
+        for key, count, error in rows:
+            at = bisect_right(keys, key) - 1
+            accesses = accesses_of.get(keys[at]) if at >= 0 else None
+            if accesses is None or count <= error or count - error > accesses:
+                continue
+            # The least over all numbers of reads among them that the bucket's own numbers allow.
+            reads, writes = _kinds(accesses, loads[at], weights)
+            sure = count - error
+            ends = (max(0, sure - writes), min(sure, reads))
+            load = min(n * weights["reads"] + (sure - n) * weights["writes"] for n in ends)
+            if reachable - load < least_gain * reachable:
+                found.append(key.hex())
+        kinds = [each["kind"] for each in self.document["findings"]]
+        self.expect("findings of keys that are the bottleneck", kinds.count("hot_key"), len(found))
+
     def _backtests(self) -> None:
         """Check what can be told of back-tests without the load of their halves."""
         forecast = self.document["forecast"]
@@ -170,6 +200,15 @@ class ClaimCheck:
             self.holds(f"{name}: shares are shares", all(0 <= each <= 1 for each in shares))
             if test.get("cuts") is not None:
                 self.expect(f"{name}.splits", test["splits"], len(test["cuts"]))
+
+
+def _kinds(accesses: int, load: int, weights: Mapping[str, int]) -> tuple[int, int]:
+    """Return how many of a bucket's accesses were reads and writes; any where both weigh alike."""
+    apart = weights["writes"] - weights["reads"]
+    if not apart:
+        return accesses, accesses
+    writes = (load - weights["reads"] * accesses) // apart
+    return accesses - writes, writes
 
 
 def _span(value: Mapping[str, Any]) -> SpanPair:

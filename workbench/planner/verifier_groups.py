@@ -6,6 +6,7 @@ the placements are few, all of them are tried again.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from fractions import Fraction
 from itertools import pairwise, product
 from math import ceil, gcd
@@ -40,6 +41,8 @@ class GroupCheck:
         self.expect = expect
         self.after = [_span(route) for route in document["routes_after"]]
         self.end = [route["group"] for route in document["routes_after"]]
+        before = [(_span(route), int(route["group"])) for route in document["routes_before"]]
+        self.before = sorted(before, key=lambda each: each[0][0])
         self.home = [self._home(span) for span in self.after]
 
     def run(self) -> None:
@@ -78,10 +81,11 @@ class GroupCheck:
 
     def _home(self, span: SpanPair) -> int:
         """Return the group of the route of the plan's start that holds the span."""
-        for route in self.document["routes_before"]:
-            start, end = _span(route)
-            if start <= span[0] and (end is None or span[0] < end):
-                return int(route["group"])
+        at = bisect_right(self.before, span[0], key=lambda each: each[0][0]) - 1
+        if at >= 0:
+            (_, end), group = self.before[at]
+            if end is None or span[0] < end:
+                return group
         raise ValueError("a route of routes_after lies in no route of routes_before")
 
     def _follow(self) -> None:
