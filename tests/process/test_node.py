@@ -338,10 +338,14 @@ def test_a_batch_is_atomic_and_a_read_of_many_keys_is_of_one_moment(node):
 def test_a_call_that_spans_groups_is_refused_whole(hand):
     batch = message(f1=1, f4=[message(f1=b"\x42in", f2=b"v"), message(f1=b"\x92out", f2=b"v")])
     refusal = hand.refused(BATCH, batch)
-    assert (refusal.status, refusal.code) == ("UNAVAILABLE", "ownership_unknown")
+    assert (refusal.status, refusal.code) == ("INVALID_ARGUMENT", "batch_spans_groups")
+    assert "group 1: " in refusal.text
+    assert "group 2: " in refusal.text
     assert 3 not in hand.call(GET, message(f1=b"\x42in"))
     spanning = hand.refused(MULTI_GET, message(f1=2, f2=[b"\x92", b"\x42"]))
-    assert (spanning.status, spanning.code) == ("UNAVAILABLE", "ownership_unknown")
+    assert (spanning.status, spanning.code) == ("INVALID_ARGUMENT", "batch_spans_groups")
+    elsewhere = hand.refused(MULTI_GET, message(f1=2, f2=[b"\x42"]))
+    assert (elsewhere.status, elsewhere.code) == ("UNAVAILABLE", "ownership_unknown")
 
 
 def test_a_group_that_there_is_not_is_not_found(hand):

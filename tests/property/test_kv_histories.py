@@ -25,6 +25,8 @@ from workbench.replica.commands import (
     CollectGarbage,
     GarbageStatus,
     GetMany,
+    ListCatalog,
+    ListCatalogAt,
     Mutation,
     OwnedSpan,
     Pin,
@@ -335,6 +337,12 @@ def test_garbage_of_the_route_catalog_is_left_to_its_own_retention():
     for key in (b"m", b"n", b"o"):
         split(group, key)
     rows = sum(1 for key in group.engine.rows if b"!dist" in key)
+    before = hlc_of_ms(group.now_ms - 1, 5)
     safe_point(group, 0)
     collect(group, 100)
     assert sum(1 for key in group.engine.rows if b"!dist" in key) == rows
+    # So the catalog can be read at older moments: the fence that goes before is a read of no keys.
+    assert before < group.safe_point
+    assert group.replica.read(GetMany((), before)).read_ts == before
+    assert group.replica.read(ListCatalogAt(before)).version == 3
+    assert group.replica.read(ListCatalog()).version == 4

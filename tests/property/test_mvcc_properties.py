@@ -108,6 +108,69 @@ def test_scan_is_that_of_the_model_at_every_read_ts_in_both_directions(
             assert found == (expected[::-1] if reverse else expected)
 
 
+def in_parts(engine, prefix, read_ts, limit, *, reverse):
+    """Scan the whole prefix, in parts that pass `limit` versions each; return rows and parts."""
+    start, end, rows, parts = b"", None, [], 0
+    while True:
+        parts += 1
+        passed = versions.Passed(limit)
+        stopped = None
+        for key, version in versions.scan_some(
+            engine, prefix, start, end, read_ts, passed=passed, reverse=reverse
+        ):
+            if version is None:
+                stopped = key
+            else:
+                assert stopped is None
+                rows.append((key, (version.value, version.commit_ts)))
+        if stopped is None:
+            return rows, parts
+        if reverse:
+            assert end is None or stopped + b"\x00" < end
+            end = stopped + b"\x00"
+        else:
+            assert stopped > start
+            start = stopped
+
+
+@given(HISTORIES, PREFIXES, st.integers(1, 4), st.integers(1, 3))
+def test_a_scan_in_parts_that_seeks_past_long_histories_is_that_of_the_model(
+    histories, prefix, limit, run_max
+):
+    engine = engine_of(prefix, histories)
+    usual, versions.RUN_MAX = versions.RUN_MAX, run_max
+    try:
+        for read_ts in range(14):
+            seen = [(key, visible(histories[key], read_ts)) for key in sorted(histories)]
+            expected = [row for row in seen if row[1] is not None]
+            assert in_parts(engine, prefix, read_ts, limit, reverse=False)[0] == expected
+            assert in_parts(engine, prefix, read_ts, limit, reverse=True)[0] == expected[::-1]
+    finally:
+        versions.RUN_MAX = usual
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_thousand_tombstones_take_parts_and_a_key_written_a_thousand_times_does_not(reverse):
+    gone = {b"g%04d" % number: {1: b"v", 2: None} for number in range(1_000)}
+    engine = engine_of(b"v", gone | {b"z": {3: b"last"}})
+    rows, parts = in_parts(engine, b"v", 9, 100, reverse=reverse)
+    assert rows == [(b"z", (b"last", 3))]
+    assert parts >= 10
+    often = {b"k": dict.fromkeys(range(1, 1000), b"v")}
+    for read_ts in (0, 500, 2_000):
+        passed = versions.Passed(1_000)
+        engine = engine_of(b"v", often | {b"a": {1: b"v"}, b"z": {1: b"v"}})
+        found = [
+            key
+            for key, _ in versions.scan_some(
+                engine, b"v", b"", None, read_ts, passed=passed, reverse=reverse
+            )
+        ]
+        expected = sorted([b"a", b"k", b"z"], reverse=reverse) if read_ts else []
+        assert found == expected
+        assert passed.count <= 2 * versions.RUN_MAX + 2
+
+
 @given(HISTORIES, PREFIXES)
 def test_ranges_hold_exactly_the_versions_of_their_keys(histories, prefix):
     engine = engine_of(prefix, histories)

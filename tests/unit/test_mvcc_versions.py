@@ -57,6 +57,14 @@ def scanned(engine, read_ts, start=b"", end=None, *, reverse=False):
     return [(key, version.value) for key, version in rows]
 
 
+def test_many_keys_are_read_as_each_by_itself(engine):
+    keys = [b"c", b"a", b"nothing", b"b", b"a", b""]
+    for read_ts in range(10):
+        each = [versions.get(engine, PREFIX, key, read_ts) for key in keys]
+        assert versions.get_many(engine, PREFIX, keys, read_ts) == each
+    assert versions.get_many(engine, PREFIX, (), 9) == []
+
+
 def test_get_shows_the_newest_version_at_or_below_read_ts(engine):
     seen = [
         versions.get(engine, PREFIX, b"a", read_ts) for read_ts in (1, 2, 3, 4, 8, 9, 2**64 - 1)
@@ -114,11 +122,21 @@ def test_point_reads_are_one_seek_and_one_pair_however_many_versions_there_are()
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("read_ts", [0, 1, 500, 1000])
-def test_scan_is_one_seek_and_passes_each_version_once(read_ts, reverse):
+def test_scan_seeks_past_keys_with_many_versions(read_ts, reverse):
     history = [(key, ts, b"x") for key in (b"a", b"b", b"c") for ts in range(1, 1001)]
     engine = engine_of(history)
     rows = scanned(engine, read_ts, reverse=reverse)
     assert len(rows) == (3 if read_ts else 0)
+    # Per key: versions up to the bound, a seek; a look for the one, or versions behind it, a seek.
+    assert engine.seeks <= 1 + 3 * 2
+    assert engine.taken <= 3 * 2 * (versions.RUN_MAX + 1)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_scan_of_keys_with_few_versions_is_one_seek_and_passes_each_once(reverse):
+    history = [(b"%02d" % number, ts, b"x") for number in range(50) for ts in range(1, 41)]
+    engine = engine_of(history)
+    assert len(scanned(engine, 20, reverse=reverse)) == 50
     assert (engine.seeks, engine.taken) == (1, len(history))
 
 

@@ -13,6 +13,7 @@ from workbench.model.keys import Span
 from workbench.model.node import Written
 from workbench.model.routes import RouteDescriptor, seed_routes
 from workbench.model.times import hlc_of_ms
+from workbench.mvcc.versions import KEYS_AT_ONCE
 from workbench.ports.consensus import LogEntry
 from workbench.replica import catalog as catalog_module
 from workbench.replica.catalog import DELTAS_MAX, SPLIT_REQUESTS_MAX
@@ -50,9 +51,14 @@ SEEDS = seed_routes([b"m"])
 
 
 class Counting(MemoryEngine):
-    """Counts its batches."""
+    """Counts its batches, and the places that it looks for the first pair of."""
 
     batches = 0
+    looks = 0
+
+    def firsts(self, ranges):
+        self.looks += len(ranges)
+        return super().firsts(ranges)
 
     def write(self, changes):
         self.batches += 1
@@ -380,6 +386,39 @@ def test_pages_follow_each_other_without_loss(bench: Bench, reverse, rows_max, b
             break
         start, end = (start, page.next_key) if reverse else (page.next_key, end)
     assert found == (keys[::-1] if reverse else keys)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_page_over_deleted_keys_ends_early_and_the_next_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, *, reverse: bool
+) -> None:
+    monkeypatch.setattr("workbench.replica.pages.PASSED_MAX", 20)
+    gone = [b"d%03d" % number for number in range(100)]
+    bench.apply(put(b"a", *gone, b"q"))
+    bench.apply(WriteBatch(tuple(Mutation(key, None) for key in gone)))
+    start, end, found, pages = b"", None, [], 0
+    while True:
+        page = bench.read(ScanPage(start, end, bench.now, 99, 2**20, reverse=reverse))
+        pages += 1
+        found += [key for key, _ in page.rows]
+        if page.next_key is None:
+            assert not page.unfinished
+            break
+        assert page.unfinished
+        start, end = (start, page.next_key) if reverse else (page.next_key, end)
+    assert found == ([b"q", b"a"] if reverse else [b"a", b"q"])
+    # Two versions of each are passed, twenty a page and those of its last key.
+    assert 5 <= pages <= 11
+
+
+def test_many_keys_are_read_no_further_than_an_answer_may_be_long(bench: Bench) -> None:
+    value = bytes(2**20)
+    bench.apply(put(b"a", value=value))
+    assert len(bench.read(GetMany((b"a",) * 7, bench.now)).versions) == 7
+    before = bench.engine.looks
+    refused = bench.unread(GetMany((b"a",) * 10_000, bench.now))
+    assert refused == "invalid_input answer_too_large"
+    assert bench.engine.looks - before <= KEYS_AT_ONCE
 
 
 def test_a_page_must_have_room_and_a_range_must_touch_the_group(bench: Bench) -> None:

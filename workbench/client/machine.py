@@ -14,6 +14,8 @@ Rules:
   refuses as not the owner, the write goes on to the owner, still under its sequence: what the
   group remembers has gone there with the span, and a copy that comes late finds it, also where the
   span has come back. At-least-once writes are never repeated after they were sent.
+- An Ask goes from node to node likewise, but ends at once where nobody answers at any address,
+  and with whatever a group refuses for a reason of its own.
 - At most WRITES_MAX writes of one client are under way per group, so that the group still keeps
   the first answer of every one of them; the others wait their turn.
 - Routes are listed once, then followed by a watch; by polling where the server has none. A refusal
@@ -29,10 +31,18 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from workbench.client.operations import ReadOp, ScanOp, WriteOp, operation_of
+from workbench.client.operations import (
+    AskOp,
+    ReadOp,
+    ScanOp,
+    WriteOp,
+    check_call,
+    operation_of,
+)
 from workbench.client.routes import RouteCache
 from workbench.client.values import (
     Answer,
+    Ask,
     Call,
     Cancel,
     Done,
@@ -44,10 +54,9 @@ from workbench.client.values import (
     Request,
     RoutesRequest,
     Rows,
-    Scan,
     Send,
     WatchRoutes,
-    Write,
+    may_ask_again,
 )
 from workbench.errors import (
     Corruption,
@@ -169,16 +178,23 @@ class Client:
         self._waiting: list[_Under] = []  # for the first routes
         self._listing: int | None = None  # attempt
         self._list_tries = 0
+        self._nobody: set[str] = set()  # addresses at which nobody answers, before the first routes
         self._watch: int | None = None  # attempt
         self._polls = not self._options.watch
         self._timers: list[tuple[int, int, str, int]] = []
         self._due: dict[str, int] = {}  # "list" and "watch"
         self._effects: list[Effect] = []
+        self._repeats = 0
 
     @property
     def routes(self) -> RouteTable | None:
         """The newest routes that have come; None before the first."""
         return self._cache.table
+
+    @property
+    def repeats(self) -> int:
+        """How many requests of calls were not answered and have been, or will be, made again."""
+        return self._repeats
 
     @property
     def wake_at_ms(self) -> int | None:
@@ -196,7 +212,7 @@ class Client:
         Raises:
             InvalidArgument: `call_invalid`: no key, or a limit or timeout that is not above zero.
         """
-        _check_call(call, timeout_ms)
+        check_call(call, timeout_ms)
         under = _Under(self._next(), operation_of(call), now_ms + timeout_ms)
         self._calls[under.number] = under
         self._timer(under.deadline_ms, "deadline", under.number)
@@ -215,7 +231,8 @@ class Client:
             self._take_routes(answer, found, now_ms)
             return
         assert found.request is not None
-        self._leaders[found.group] = found.address
+        if not _at_one_address(found.request):
+            self._leaders[found.group] = found.address
         under.tries = under.moves = 0
         try:
             under.op.taken(found.request, answer)
@@ -233,20 +250,17 @@ class Client:
         if found is None:
             return
         self._close(attempt)
-        if failure.leader is not None:
-            self._leaders[found.group] = failure.leader
-        elif failure.fate is not Fate.STALE_ROUTES and failure.fate is not Fate.REFUSED:
-            self._leave(found)
+        if not _at_one_address(found.request):
+            if failure.leader is not None:
+                self._leaders[found.group] = failure.leader
+            elif failure.fate not in {Fate.STALE_ROUTES, Fate.REFUSED}:
+                self._leave(found)
         if attempt == self._watch:
             self._watch_ended(failure, now_ms)
         elif attempt == self._listing:
-            self._listing = None
-            self._list_tries += 1
-            # A leader that was named is asked at once; then there is a pause.
-            moved = failure.leader is not None and self._list_tries <= MOVES_MAX
-            self._soon("list", now_ms + (0 if moved else _pause_ms(self._list_tries)))
-            for under in self._waiting:
-                under.last_error = failure.error
+            self._list_failed(found.address, failure, now_ms)
+        elif found.under is not None and isinstance(found.under.op, AskOp):
+            self._ask_again(found.under, found.under.op, found.address, failure, now_ms)
         elif found.under is not None and found.request is not None:
             self._try_again(found.under, found.request, failure, now_ms)
 
@@ -283,13 +297,21 @@ class Client:
         if under is not None:
             self._forget(under, now_ms)
 
+    def hurry(self, now_ms: int, left_ms: int) -> None:
+        """Let every call that is under way end within `left_ms`."""
+        due_ms = now_ms + left_ms
+        for under in self._calls.values():
+            if under.deadline_ms > due_ms:
+                under.deadline_ms = due_ms
+                self._timer(due_ms, "deadline", under.number)
+
     # --- calls
 
     def _advance(self, under: _Under, now_ms: int) -> None:
         """Send what a call needs now, or end it."""
         if under.number not in self._calls or under.paused:
             return
-        if self._cache.table is None:
+        if self._cache.table is None and not isinstance(under.op, AskOp):
             self._waiting.append(under)
             self._list(now_ms)
             return
@@ -311,7 +333,7 @@ class Client:
             self._effects.append(Done(call, result))
 
     def _plan(self, under: _Under, op: Operation) -> list[Request]:
-        if isinstance(op, ReadOp | ScanOp):
+        if isinstance(op, ReadOp | ScanOp | AskOp):
             return op.plan(self._cache)
         if op.in_flight or op.result is not None:
             return []
@@ -351,13 +373,42 @@ class Client:
             self._list(now_ms)
         elif failure.leader is not None and under.moves < MOVES_MAX:
             under.moves += 1
+            self._repeats += 1
             self._advance(under, now_ms)
+            return
+        self._pause(under, now_ms)
+
+    def _ask_again(
+        self, under: _Under, op: AskOp, address: str, failure: Failure, now_ms: int
+    ) -> None:
+        """Decide likewise for an Ask, which tells its caller of all that another node cannot mend.
+
+        The leader that a node names is asked; nobody is asked twice while nobody answers.
+        """
+        op.in_flight = False
+        under.last_error = failure.error
+        # A node that stops would take a call and drop it.
+        if failure.error.code in {"node_unreachable", "node_stopping"}:
+            op.nobody.add(address)
+        else:
+            op.nobody.clear()
+        all_of_them = {op.call.address} if op.call.address else set(self._addresses)
+        not_done = failure.fate is Fate.NOT_DONE
+        if not_done and failure.leader is not None and not op.call.address:
+            if under.moves < MOVES_MAX:
+                under.moves += 1
+                self._repeats += 1
+                self._advance(under, now_ms)
+                return
+        elif not (not_done and may_ask_again(failure.error)) or op.nobody >= all_of_them:
+            self._end(under, failure.error, now_ms)
             return
         self._pause(under, now_ms)
 
     def _pause(self, under: _Under, now_ms: int) -> None:
         if under.paused:
             return
+        self._repeats += 1
         under.paused = True
         under.tries += 1
         self._timer(now_ms + _pause_ms(under.tries), "again", under.number)
@@ -372,6 +423,15 @@ class Client:
                 code="write_outcome_unknown",
                 hint="it may have been made: read before writing again",
             )
+        if isinstance(op, AskOp):
+            if op.call.writes and op.in_flight:
+                return OutcomeUnknown(
+                    f"the call was not answered in time{why}",
+                    code="deadline_exceeded",
+                    hint="it may have taken effect: look before repeating it",
+                )
+            if last is not None:
+                return last
         return Unavailable(
             f"the call was not answered in time{why}",
             code="deadline_exceeded",
@@ -422,7 +482,11 @@ class Client:
         attempt, address = self._next(), self._address(request.group)
         left_ms = self._options.attempt_ms
         if under is not None:
-            left_ms = max(1, min(left_ms, under.deadline_ms - now_ms))
+            rest_ms = under.deadline_ms - now_ms
+            if isinstance(request, Ask):
+                address = request.address or address
+                left_ms = left_ms if request.quick else rest_ms
+            left_ms = max(1, min(left_ms, rest_ms))
         self._attempts[attempt] = _Attempt(under, request, address, request.group)
         if under is not None:
             under.attempts.add(attempt)
@@ -456,9 +520,25 @@ class Client:
         if self._listing is None:
             self._listing = self._send(None, RoutesRequest(CATALOG_GROUP), now_ms)
 
-    def _take_routes(self, answer: Answer, found: _Attempt, now_ms: int) -> None:
+    def _list_failed(self, address: str, failure: Failure, now_ms: int) -> None:
+        """List again soon; end what waits where nobody has ever answered, at any address."""
         self._listing = None
-        self._list_tries = 0
+        self._list_tries += 1
+        nobody = failure.error.code == "node_unreachable" and self._cache.table is None
+        self._nobody = {*self._nobody, address} if nobody else set()
+        if self._nobody >= set(self._addresses):
+            for under in [each for each in self._waiting if each.number in self._calls]:
+                self._end(under, failure.error, now_ms)
+            self._waiting, self._nobody = [], set()
+            return
+        # A leader that was named is asked at once; then there is a pause.
+        moved = failure.leader is not None and self._list_tries <= MOVES_MAX
+        self._soon("list", now_ms + (0 if moved else _pause_ms(self._list_tries)))
+        for under in self._waiting:
+            under.last_error = failure.error
+
+    def _take_routes(self, answer: Answer, found: _Attempt, now_ms: int) -> None:
+        self._listing, self._list_tries = None, 0
         if not isinstance(answer, RouteTable):
             self._soon("list", now_ms + PAUSE_MAX_MS)
             return
@@ -512,19 +592,10 @@ class Client:
         return self._numbers
 
 
+def _at_one_address(request: Request | None) -> bool:
+    """Tell whether a request says nothing of whom to ask otherwise."""
+    return isinstance(request, Ask) and request.address is not None
+
+
 def _pause_ms(tries: int) -> int:
     return min(PAUSE_MAX_MS, PAUSE_MIN_MS << min(tries - 1, 16))
-
-
-def _check_call(call: Call, timeout_ms: int) -> None:
-    """Raise InvalidArgument (`call_invalid`) for a call that could not be carried out."""
-    problem = "" if timeout_ms > 0 else f"a timeout of {timeout_ms} ms"
-    if isinstance(call, Write):
-        problem = problem or ("" if call.mutations else "a write without a mutation")
-    elif isinstance(call, Scan):
-        limit = call.limit
-        problem = problem or ("" if limit is None or limit > 0 else f"a limit of {limit}")
-    elif not call.keys:
-        problem = problem or "a read without a key"
-    if problem:
-        raise InvalidArgument(problem, code="call_invalid", hint="mend the call")

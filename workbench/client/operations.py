@@ -7,6 +7,7 @@
 | Write | one, to one group; under the same group and sequence until its fate is known        |
 | Read  | one per group; where there are several, their timestamps first, and the latest wins |
 | Scan  | the timestamps likewise, then group by group in key order                           |
+| Ask   | itself, to one node after the other until one answers; it needs no routes           |
 
 A group's own present may lag behind what another has acknowledged; the latest of all of them does
 not. So a read of several groups misses nothing that was acknowledged before it began.
@@ -20,16 +21,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from workbench.client.values import (
+    Ask,
     Page,
     Read,
     ReadRequest,
     Request,
     Scan,
     ScanRequest,
+    Told,
     Write,
     WriteRequest,
 )
-from workbench.errors import Corruption
+from workbench.errors import Corruption, InvalidArgument
 from workbench.model.node import GotMany, StoredVersion, Written
 
 if TYPE_CHECKING:
@@ -274,10 +277,45 @@ class ScanOp:
         )
 
 
-Operation: TypeAlias = WriteOp | ReadOp | ScanOp
+@dataclass(slots=True)
+class AskOp:
+    """An Ask under way.
+
+    Attributes:
+        call: As the caller gave it.
+        in_flight: Whether an attempt is unanswered.
+        nobody: Addresses at which nobody answers, since somebody last did.
+        result: None before the end.
+    """
+
+    call: Ask
+    in_flight: bool = False
+    nobody: set[str] = field(default_factory=set)
+    result: Told | None = None
+
+    def plan(self, _: RouteCache) -> list[Request]:
+        """Return what to send now."""
+        if self.in_flight or self.result is not None:
+            return []
+        self.in_flight = True
+        return [self.call]
+
+    def taken(self, _: Request, answer: Answer) -> None:
+        """Take the answer."""
+        if not isinstance(answer, Told):
+            raise _strange(answer)
+        self.in_flight = False
+        self.result = answer
+
+    def given_back(self, _: Request) -> None:
+        """Notice that an attempt has ended without an answer."""
+        self.in_flight = False
 
 
-def operation_of(call: Write | Read | Scan) -> Operation:
+Operation: TypeAlias = WriteOp | ReadOp | ScanOp | AskOp
+
+
+def operation_of(call: Write | Read | Scan | Ask) -> Operation:
     """Return what carries a call out."""
     match call:
         case Write():
@@ -286,6 +324,22 @@ def operation_of(call: Write | Read | Scan) -> Operation:
             return ReadOp(call)
         case Scan():
             return ScanOp(call)
+        case Ask():
+            return AskOp(call)
+
+
+def check_call(call: Write | Read | Scan | Ask, timeout_ms: int) -> None:
+    """Raise InvalidArgument (`call_invalid`) for a call that could not be carried out."""
+    problem = "" if timeout_ms > 0 else f"a timeout of {timeout_ms} ms"
+    if isinstance(call, Write):
+        problem = problem or ("" if call.mutations else "a write without a mutation")
+    elif isinstance(call, Scan):
+        limit = call.limit
+        problem = problem or ("" if limit is None or limit > 0 else f"a limit of {limit}")
+    elif isinstance(call, Read) and not call.keys:
+        problem = problem or "a read without a key"
+    if problem:
+        raise InvalidArgument(problem, code="call_invalid", hint="mend the call")
 
 
 def _parts(keys: list[bytes]) -> list[tuple[bytes, ...]]:

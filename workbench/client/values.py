@@ -1,8 +1,8 @@
 """What goes into the client's machine and what comes out of it, as values.
 
-    Write, Read, Scan ──▶ ┌ Client ┐ ──▶ Send, WatchRoutes, Cancel        to the network
-                          │        │ ◀── answers, Failure, Page           from it
-                          └────────┘ ──▶ Rows, Done, Failed               to the caller
+    Write, Read, Scan, Ask ──▶ ┌ Client ┐ ──▶ Send, WatchRoutes, Cancel   to the network
+                               │        │ ◀── answers, Failure, Page      from it
+                               └────────┘ ──▶ Rows, Done, Failed          to the caller
 
 Times are Unix milliseconds, timestamps HLC. Nothing here decides anything but `failure_of`, which
 tells what an error of a call means for a repetition of it.
@@ -21,6 +21,13 @@ from workbench.routing.table import RouteTable
 if TYPE_CHECKING:
     from workbench.errors import WorkbenchError
 
+# Whom one node cannot help, another one may, or the same one soon.
+_ELSEWHERE: Final = frozenset(
+    {
+        *("node_unreachable", "node_stopping", "connection_lost", "clock_behind"),
+        *("not_leader", "leader_unknown", "leader_unreachable", "catalog_leader_unknown"),
+    }
+)
 # The node keeps nothing any more by which it could tell whether the write was made.
 _NEVER_KNOWN: Final = frozenset({"dedupe_expired"})
 
@@ -97,7 +104,27 @@ class Scan:
     keys_only: bool = False
 
 
-Call: TypeAlias = Write | Read | Scan
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A call about anything but keys and values: routes, splits, load, history, members.
+
+    Attributes:
+        what: To ask, as the shell understands it.
+        group: Whose leader should answer; 0: any node.
+        address: Who alone can answer; None: whoever does.
+        writes: It may change something when it arrives twice: sent again only where it
+            certainly was not carried out.
+        quick: One attempt gets no longer than one of a read; else all the time that is left.
+    """
+
+    what: object
+    group: int = 0
+    address: str | None = None
+    writes: bool = False
+    quick: bool = False
+
+
+Call: TypeAlias = Write | Read | Scan | Ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +167,7 @@ class RoutesRequest:
     group: int
 
 
-Request: TypeAlias = WriteRequest | ReadRequest | ScanRequest | RoutesRequest
+Request: TypeAlias = WriteRequest | ReadRequest | ScanRequest | RoutesRequest | Ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +179,14 @@ class Page:
     done: bool
 
 
-Answer: TypeAlias = Written | GotMany | Page | RouteTable
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What an Ask brought, as the shell understands it."""
+
+    value: object
+
+
+Answer: TypeAlias = Written | GotMany | Page | RouteTable | Told
 
 
 class Fate(Enum):
@@ -230,11 +264,11 @@ class Done:
     Attributes:
         call: Its number.
         result: Written of a Write, GotMany of a Read (its index is 0 where several groups
-            answered), the read_ts of a Scan, after its last rows.
+            answered), the read_ts of a Scan, after its last rows; Told of an Ask.
     """
 
     call: int
-    result: Written | GotMany | int
+    result: Written | GotMany | int | Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +280,14 @@ class Failed:
 
 
 Effect: TypeAlias = Send | WatchRoutes | Cancel | Rows | Done | Failed
+
+
+def may_ask_again(error: WorkbenchError) -> bool:
+    """Tell whether an Ask that ended so may be answered elsewhere, or soon.
+
+    What a group refuses for reasons of its own is for the caller to wait for.
+    """
+    return error.code in _ELSEWHERE
 
 
 def failure_of(error: WorkbenchError, *, writes: bool, leader: str | None = None) -> Failure:
@@ -262,7 +304,8 @@ def failure_of(error: WorkbenchError, *, writes: bool, leader: str | None = None
         return Failure(Fate.REFUSED, error, leader)
     if isinstance(error, OutcomeUnknown) or (writes and isinstance(error, Internal)):
         return Failure(Fate.UNKNOWN, error, leader)
-    if error.code == "ownership_unknown":
+    # A call that had keys of one group when it was made may have those of two where it arrives.
+    if error.code in {"ownership_unknown", "batch_spans_groups"}:
         return Failure(Fate.STALE_ROUTES, error, leader)
     if isinstance(error, Unavailable) and (error.retryable or leader is not None):
         return Failure(Fate.NOT_DONE, error, leader)

@@ -14,6 +14,8 @@ ENTRY_BYTES_MAX: Final = 4 * 2**20
 # Coalescing stops adding batches to an entry here: a target, not a limit.
 ENTRY_BYTES_TARGET: Final = 256 * 2**10
 FRAME_BYTES_MAX: Final = 16 * 2**20
+# Of the values that one MultiGet is answered with.
+ANSWER_BYTES_MAX: Final = FRAME_BYTES_MAX // 2
 SCAN_PAGE_BYTES_MAX: Final = 2**20
 SCAN_PAGE_ROWS_MAX: Final = 100_000
 # How far a client's timestamp may lie ahead of the clock of the leader that receives it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -75,10 +75,17 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """An acknowledged write: all of it became visible at `commit_ts` (HLC), at log `index`."""
+    """An acknowledged write: all of it became visible at `commit_ts` (HLC), at log `index`.
+
+    Attributes:
+        commit_ts: Of all of it.
+        index: Of its entry.
+        repeated: Whether this answers a repetition; it is the same write.
+    """
 
     commit_ts: int
     index: int
+    repeated: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

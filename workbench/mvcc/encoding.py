@@ -17,9 +17,12 @@ Nothing here decides which version a reader sees; that is `versions`.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from workbench.errors import Corruption
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 COMMIT_TS_MAX: Final = 2**64 - 1
 COMMIT_TS_BYTES: Final = 8
@@ -57,6 +60,12 @@ def version_key(prefix: bytes, key: bytes, commit_ts: int) -> bytes:
     return prefix + encode_key(key) + inverted_ts(commit_ts)
 
 
+def version_keys(prefix: bytes, keys: Iterable[bytes], commit_ts: int) -> list[bytes]:
+    """Return the engine keys of versions of many keys at one `commit_ts` (HLC, u64)."""
+    tail = _TERMINATOR + inverted_ts(commit_ts)
+    return [prefix + key.replace(_ZERO, _ESCAPED_ZERO) + tail for key in keys]
+
+
 def split_version_key(prefix: bytes, data: bytes) -> tuple[bytes, int]:
     """Return (key, commit_ts) of an engine key below `prefix`.
 
@@ -83,8 +92,13 @@ def inverted_ts(commit_ts: int) -> bytes:
 def versions_range(prefix: bytes, key: bytes) -> tuple[bytes, bytes]:
     """Return the engine range [start, end) of all versions of one key."""
     start = prefix + encode_key(key)
+    return start, end_of_versions(start)
+
+
+def end_of_versions(start: bytes) -> bytes:
+    """Return what ends the range of a key's versions, of which `start` is the beginning."""
     # No encoded key holds 00 02, so nothing else lies between.
-    return start, start[:-1] + b"\x02"
+    return start[:-1] + b"\x02"
 
 
 def span_range(prefix: bytes, start: bytes, end: bytes | None) -> tuple[bytes, bytes | None]:

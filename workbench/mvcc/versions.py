@@ -8,8 +8,12 @@
   versions stay hidden behind it. Expiry is judged by read_ts, never by a clock.
 - A point read is one seek: the first pair at or after the version key of read_ts, among the
   versions of that key.
-- A scan is one pass over the engine, so all its rows are of one moment; it steps over versions
-  that it does not show, once each, and never decodes a key that it does not yield.
+- A scan is one pass over the engine; it steps over versions that it does not show, once each, and
+  never decodes a key that it does not yield. Of a key with many it passes RUN_MAX, and seeks the
+  end of the others. Rows at or below a read_ts that may be served do not change, so all that it
+  yields is of one moment.
+- Versions that it does not show cost time and yield nothing: `Passed` bounds them, so that a scan
+  over a range of deleted keys is cut into parts.
 - The range of the scan is half open; a reverse scan yields the same rows, descending.
 
 Waiting until a read_ts may be served, and limits on a page, are the caller's.
@@ -17,25 +21,32 @@ Waiting until a read_ts may be served, and limits on a page, are the caller's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from workbench.errors import Corruption
+from workbench.errors import Corruption, InvalidInput
+from workbench.model.limits import ANSWER_BYTES_MAX
 from workbench.model.node import StoredVersion
 from workbench.model.times import hlc_ms
 from workbench.mvcc.encoding import (
     COMMIT_TS_BYTES,
     decode_stored,
+    end_of_versions,
     inverted_ts,
     span_range,
     split_version_key,
-    version_key,
     versions_range,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from workbench.ports.storage import Change, Engine
+    from workbench.ports.storage import Engine
+
+# Of many keys so many are read before it is asked how much their values have together: a value
+# may have 1 MiB, and thousands of keys may be asked for.
+KEYS_AT_ONCE: Final = 64
+# A seek costs as much as passing about so many versions.
+RUN_MAX: Final = 64
 
 
 def get(engine: Engine, prefix: bytes, key: bytes, read_ts: int) -> StoredVersion | None:
@@ -44,12 +55,40 @@ def get(engine: Engine, prefix: bytes, key: bytes, read_ts: int) -> StoredVersio
     Raises:
         Corruption: `mvcc_key_invalid` or `mvcc_value_invalid`.
     """
-    _, end = versions_range(prefix, key)
-    for data, stored in engine.scan(version_key(prefix, key, read_ts), end):
-        _, commit_ts = split_version_key(prefix, data)
-        value = _decode(data, stored, read_ts)
-        return None if value is None else StoredVersion(value, commit_ts)
-    return None
+    return get_many(engine, prefix, (key,), read_ts)[0]
+
+
+def get_many(
+    engine: Engine, prefix: bytes, keys: Sequence[bytes], read_ts: int
+) -> list[StoredVersion | None]:
+    """Return the values of `keys` as of `read_ts` (HLC), None for each that had none.
+
+    Raises:
+        InvalidInput: `answer_too_large`: the values have more than ANSWER_BYTES_MAX together.
+        Corruption: `mvcc_key_invalid` or `mvcc_value_invalid`.
+    """
+    newest = inverted_ts(read_ts)
+    found: list[StoredVersion | None] = []
+    size = 0
+    for first in range(0, len(keys), KEYS_AT_ONCE):
+        ranges = [versions_range(prefix, key) for key in keys[first : first + KEYS_AT_ONCE]]
+        pairs = engine.firsts([(start + newest, end) for start, end in ranges])
+        size += sum(len(pair[1]) for pair in pairs if pair)
+        if size > ANSWER_BYTES_MAX:
+            raise InvalidInput(
+                f"the values of {first + len(ranges)} of {len(keys)} keys have {size} bytes "
+                f"together, the limit is {ANSWER_BYTES_MAX}",
+                code="answer_too_large",
+                hint="ask for fewer keys in one call",
+            )
+        found += [pair and _version(prefix, *pair, read_ts) for pair in pairs]
+    return found
+
+
+def _version(prefix: bytes, data: bytes, stored: bytes, read_ts: int) -> StoredVersion | None:
+    _, commit_ts = split_version_key(prefix, data)
+    value = _decode(data, stored, read_ts)
+    return None if value is None else StoredVersion(value, commit_ts)
 
 
 def latest_commit_ts(engine: Engine, prefix: bytes, key: bytes) -> int | None:
@@ -63,6 +102,26 @@ def latest_commit_ts(engine: Engine, prefix: bytes, key: bytes) -> int | None:
     return None
 
 
+class Passed:
+    """How many versions a scan went past without showing them, and how many it may at most.
+
+    Attributes:
+        count: So far.
+        limit: Where a scan stops, at the next key; None for no bound.
+    """
+
+    __slots__ = ("count", "limit")
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.count = 0
+        self.limit = limit
+
+    @property
+    def over(self) -> bool:
+        """Whether the scan has to stop."""
+        return self.limit is not None and self.count >= self.limit
+
+
 def scan(  # noqa: PLR0913  a span of an engine at a time, in a direction: all six belong together
     engine: Engine,
     prefix: bytes,
@@ -74,7 +133,28 @@ def scan(  # noqa: PLR0913  a span of an engine at a time, in a direction: all s
 ) -> Iterator[tuple[bytes, StoredVersion]]:
     """Yield (key, value) of the keys of [start, end) that had a value as of `read_ts` (HLC).
 
-    Ascending by key, or descending. Time is linear in the stored versions of the keys passed.
+    Ascending by key, or descending. Time is linear in the stored keys passed.
+
+    Raises:
+        Corruption: `mvcc_key_invalid` or `mvcc_value_invalid`, when the pass reaches it.
+    """
+    rows = scan_some(engine, prefix, start, end, read_ts, passed=Passed(), reverse=reverse)
+    for key, version in rows:
+        assert version is not None, "there is no bound to stop at"
+        yield key, version
+
+
+def scan_some(  # noqa: PLR0913  as `scan`, and where it may stop
+    engine: Engine,
+    prefix: bytes,
+    start: bytes,
+    end: bytes | None,
+    read_ts: int,
+    *,
+    passed: Passed,
+    reverse: bool = False,
+) -> Iterator[tuple[bytes, StoredVersion | None]]:
+    """Yield what `scan` does; where it passed too much, the first key not looked at, with None.
 
     Raises:
         Corruption: `mvcc_key_invalid` or `mvcc_value_invalid`, when the pass reaches it.
@@ -82,67 +162,81 @@ def scan(  # noqa: PLR0913  a span of an engine at a time, in a direction: all s
     if end is not None and start >= end:
         return
     low, high = span_range(prefix, start, end)
-    pairs = engine.scan(low, high, reverse=reverse)
     # Inverted timestamps are compared as bytes, in the order opposite to that of commit_ts.
     newest = inverted_ts(read_ts)
-    chosen = _newest_last(pairs, newest) if reverse else _newest_first(pairs, newest)
-    for data, stored in chosen:
+    walk = _newest_last if reverse else _newest_first
+    for data, stored in walk(engine, low, high, newest, passed):
         key, commit_ts = split_version_key(prefix, data)
+        if stored is None:
+            yield key, None
+            return
         value = _decode(data, stored, read_ts)
-        if value is not None:
+        if value is None:
+            passed.count += 1
+        else:
             yield key, StoredVersion(value, commit_ts)
 
 
 def _newest_first(
-    pairs: Iterator[tuple[bytes, bytes]], newest: bytes
-) -> Iterator[tuple[bytes, bytes]]:
+    engine: Engine, low: bytes, high: bytes | None, newest: bytes, passed: Passed
+) -> Iterator[tuple[bytes, bytes | None]]:
     """Yield per key the first pair that is not above read_ts; versions come newest first."""
-    done: bytes | None = None  # the encoded key whose visible version has been yielded
-    for pair in pairs:
-        data = pair[0]
-        if data[-COMMIT_TS_BYTES:] >= newest and data[:-COMMIT_TS_BYTES] != done:
-            done = data[:-COMMIT_TS_BYTES]
-            yield pair
+    current: bytes | None = None  # the encoded key that is being passed
+    found, going = False, True
+    while going:
+        run, going = 0, False
+        for pair in engine.scan(low, high):
+            data = pair[0]
+            encoded = data[:-COMMIT_TS_BYTES]
+            if encoded != current:
+                if passed.over:
+                    yield data, None
+                    return
+                current, found, run = encoded, False, 0
+            if not found and data[-COMMIT_TS_BYTES:] >= newest:
+                found = True
+                yield pair
+                continue
+            passed.count += 1
+            run += 1
+            if run == RUN_MAX:
+                low = end_of_versions(encoded) if found else encoded + newest
+                going = True
+                break
 
 
 def _newest_last(
-    pairs: Iterator[tuple[bytes, bytes]], newest: bytes
-) -> Iterator[tuple[bytes, bytes]]:
+    engine: Engine, low: bytes, high: bytes | None, newest: bytes, passed: Passed
+) -> Iterator[tuple[bytes, bytes | None]]:
     """Yield per key the last pair that is not above read_ts; versions come oldest first."""
     held: tuple[bytes, bytes] | None = None
-    encoded: bytes | None = None  # of the held pair
-    for pair in pairs:
-        data = pair[0]
-        if data[-COMMIT_TS_BYTES:] < newest:
-            continue
-        if held is not None and data[:-COMMIT_TS_BYTES] != encoded:
-            yield held
-        held, encoded = pair, data[:-COMMIT_TS_BYTES]
+    current: bytes | None = None  # the encoded key that is being passed
+    going = True
+    while going:
+        run, going = 0, False
+        for pair in engine.scan(low, high, reverse=True):
+            data = pair[0]
+            encoded = data[:-COMMIT_TS_BYTES]
+            if encoded != current:
+                if held is not None:
+                    yield held
+                    held = None
+                if passed.over:
+                    yield data, None
+                    return
+                current, run = encoded, 0
+            if data[-COMMIT_TS_BYTES:] >= newest:
+                passed.count += held is not None
+                held = pair
+            else:
+                passed.count += 1
+            run += 1
+            if run == RUN_MAX:
+                [held] = engine.firsts([(encoded + newest, end_of_versions(encoded))])
+                high, going = encoded, True
+                break
     if held is not None:
         yield held
-
-
-def newest(
-    engine: Engine, prefix: bytes, key: bytes, pending: Sequence[Change] = ()
-) -> tuple[int, bytes | None, int] | None:
-    """Return commit_ts (HLC), value and expiry (Unix ms) of the newest version of `key`.
-
-    Args:
-        engine: Where versions are.
-        prefix: Of their engine keys.
-        key: Whose.
-        pending: Changes that the engine will get before anything else.
-
-    Raises:
-        Corruption: `mvcc_key_invalid` or `mvcc_value_invalid`.
-    """
-    low, high = versions_range(prefix, key)
-    found = min((each for each in pending if low <= each[0] < high), default=None)
-    stored = found or next(engine.scan(low, high), None)
-    if stored is None or stored[1] is None:
-        return None
-    _, commit_ts = split_version_key(prefix, stored[0])
-    return commit_ts, *decode_stored(stored[1])
 
 
 def _decode(data: bytes, stored: bytes, read_ts: int) -> bytes | None:

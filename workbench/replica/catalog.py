@@ -24,6 +24,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from workbench.errors import Conflict, Corruption, InvalidInput, NotFound, Unavailable
+from workbench.model.recovery import DAMAGED_NODE_HINT
 from workbench.model.routes import RESERVED_PREFIX, check_routes
 from workbench.mvcc.encoding import encode_value, version_key
 from workbench.mvcc.versions import get, scan
@@ -264,7 +265,7 @@ class Catalog:
                 f"the delta of catalog version {version} is missing, those above "
                 f"{self.delta_floor} must be kept",
                 code="delta_missing",
-                hint="the state is damaged: restore the node",
+                hint=DAMAGED_NODE_HINT,
             )
         try:
             return decode_delta_row(key, stored.value), stored.commit_ts

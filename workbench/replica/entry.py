@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from workbench.errors import Corruption, InvalidInput, WorkbenchError
 from workbench.model.keys import Span
+from workbench.model.recovery import DAMAGED_NODE_HINT
 from workbench.mvcc.block import decode_block, encode_block
 from workbench.replica.commands import (
     BeginRestore,
@@ -464,7 +465,7 @@ def _malformed(what: str, offset: int) -> Corruption:
     return Corruption(
         f"log entry: {what}, at offset {offset}",
         code="entry_malformed",
-        hint="the log is damaged, or was written by another version; restore the node",
+        hint=f"the log is damaged, or was written by another version: {DAMAGED_NODE_HINT}",
     )
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from workbench.errors import Corruption
+from workbench.model.recovery import DAMAGED_NODE_HINT
 from workbench.raft.membership import decode_configuration, encode_configuration
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def corrupt(key: bytes, what: str) -> Corruption:
     return Corruption(
         f"engine key {key.hex()} holds {what}",
         code="state_malformed",
-        hint="the state is damaged: restore the node",
+        hint=DAMAGED_NODE_HINT,
     )
 
 

@@ -39,11 +39,13 @@ from workbench.errors import (
 )
 from workbench.model.keys import Span, printable_key
 from workbench.model.node import GotMany, Written
+from workbench.model.recovery import DAMAGED_NODE_HINT
 from workbench.model.routes import RESERVED_PREFIX
 from workbench.model.times import hlc_ms
-from workbench.mvcc.encoding import encode_value, span_range, version_key
+from workbench.mvcc.encoding import encode_value, span_range, version_keys
 from workbench.mvcc.export import after_cursor
-from workbench.mvcc.versions import get, latest_commit_ts, newest
+from workbench.mvcc.pending import PendingVersions
+from workbench.mvcc.versions import get_many, latest_commit_ts
 from workbench.ports.entries import EntryKind
 from workbench.raft.membership import decode_configuration
 from workbench.replica.catalog import RESERVED_END, Catalog, catalog_absent
@@ -226,7 +228,8 @@ class Replica:
         assert entry.index == self.applied_index + 1, "entries are applied without holes"
         assert self._sound
         self._sound = False
-        changes: list[Change] = []
+        pending = PendingVersions(self._engine, self._versions)
+        changes = pending.changes
         results: list[Result] = []
         ceiling, last_commit_ts = self.ceiling, self.last_commit_ts
         members = self._members
@@ -240,7 +243,7 @@ class Replica:
                 if stamped.commit_ts <= last_commit_ts:
                     raise _not_increasing(entry.index, stamped.commit_ts, last_commit_ts)
                 last_commit_ts = stamped.commit_ts
-                results.append(self._result(stamped.command, last_commit_ts, entry.index, changes))
+                results.append(self._result(stamped.command, last_commit_ts, entry.index, pending))
         progress = Progress(entry.index, ceiling, last_commit_ts, entry.term)
         changes.append((self._progress_key, encode_progress(progress)))
         self._engine.write(changes)
@@ -278,16 +281,15 @@ class Replica:
                 assert_never(read)
 
     def _read_data(self, read: GetMany | ScanPage | LatestCommitTs | ExportRange) -> Answer:
-        if not isinstance(read, LatestCommitTs):
+        # A read of no keys asks for a moment alone, and finds nothing that could be gone.
+        if not isinstance(read, LatestCommitTs) and read != GetMany((), read.read_ts):
             self._garbage.check_readable(read.read_ts)
         match read:
             case GetMany():
                 assert 0 < read.read_ts < self.ceiling
                 self._check_keys(read.keys)
-                versions = tuple(
-                    get(self._engine, self._versions, key, read.read_ts) for key in read.keys
-                )
-                return GotMany(read.read_ts, self.applied_index, versions)
+                versions = get_many(self._engine, self._versions, read.keys, read.read_ts)
+                return GotMany(read.read_ts, self.applied_index, tuple(versions))
             case ScanPage():
                 assert 0 < read.read_ts < self.ceiling
                 if read.whole:
@@ -317,14 +319,15 @@ class Replica:
         assert self.last_commit_ts < max(self.ceiling, 1)
 
     def _result(
-        self, command: Command, commit_ts: int, index: int, changes: list[Change]
+        self, command: Command, commit_ts: int, index: int, pending: PendingVersions
     ) -> Result:
         """Carry out one command, adding its changes; what refuses it adds none."""
+        changes = pending.changes
         changes += self._dedupe.expire(commit_ts)
         try:
             match command:
                 case WriteBatch():
-                    return self._write(command, Written(commit_ts, index), changes)
+                    return self._write(command, Written(commit_ts, index), pending)
                 case SplitRange():
                     if self._catalog is None:
                         raise catalog_absent()
@@ -346,21 +349,21 @@ class Replica:
         except REFUSALS as error:
             return Refused(error)
 
-    def _write(self, command: WriteBatch, written: Written, changes: list[Change]) -> Written:
+    def _write(self, command: WriteBatch, written: Written, pending: PendingVersions) -> Written:
         if command.client_id:
             first = self._dedupe.find(command.client_id, command.sequence)
             if first is not None:
-                return first
+                return replace(first, repeated=True)
         self._restore.check_serving()
-        keys = [mutation.key for mutation in command.mutations]
-        keys += [each.key for each in command.preconditions]
-        smallest, largest = self._check_keys(keys)
-        prefix, commit_ts = self._versions, written.commit_ts
+        keys = [key for key, _, _ in command.mutations]
+        smallest, largest = self._check_keys([*keys, *(each.key for each in command.preconditions)])
+        changes = pending.changes
+        commit_ts = written.commit_ts
         for each in command.preconditions:
-            self._check_precondition(each, commit_ts, changes)
-        for mutation in command.mutations:
-            row = version_key(prefix, mutation.key, commit_ts)
-            changes.append((row, encode_value(mutation.value, mutation.expire_at_ms)))
+            self._check_precondition(each, commit_ts, pending)
+        rows = version_keys(self._versions, keys, commit_ts)
+        values = [encode_value(value, expire_at_ms) for _, value, expire_at_ms in command.mutations]
+        changes += zip(rows, values, strict=True)
         if command.client_id:
             changes += self._dedupe.store(
                 command.client_id, command.sequence, written, smallest, largest
@@ -368,10 +371,10 @@ class Replica:
         return written
 
     def _check_precondition(
-        self, condition: Precondition, commit_ts: int, pending: Sequence[Change]
+        self, condition: Precondition, commit_ts: int, pending: PendingVersions
     ) -> None:
         """Raise Conflict (`precondition_failed`) where it does not hold at `commit_ts`."""
-        found = newest(self._engine, self._versions, condition.key, pending)
+        found = pending.newest(condition.key)
         shown = found is not None and found[1] is not None
         if shown and found is not None and 0 < found[2] <= hlc_ms(commit_ts):
             shown = False
@@ -571,5 +574,5 @@ def _not_increasing(index: int, commit_ts: int, last_commit_ts: int) -> Corrupti
     return Corruption(
         f"entry {index} has commit_ts {commit_ts} after {last_commit_ts}",
         code="commit_ts_not_increasing",
-        hint="the log is damaged, or was written by another version; restore the node",
+        hint=f"the log is damaged, or was written by another version: {DAMAGED_NODE_HINT}",
     )

@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 import traceback
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import grpc
 
 from workbench.errors import Internal, InvalidInput, Unavailable, WorkbenchError
-from workbench.model.keys import check_key, printable_key
+from workbench.model.keys import KEY_BYTES_MAX, check_key, printable_key
 from workbench.model.limits import BATCH_BYTES_MAX, VALUE_BYTES_MAX
 from workbench.model.routes import RESERVED_PREFIX
 from workbench.node import wire
@@ -26,18 +27,20 @@ from workbench.node.errors import Redirected, message_of, status_of, trailers_of
 from workbench.node.forwarding import DEADLINE_SHARE, Call, Reply, RouteMoved
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
+    from workbench.node.admission import Admission
     from workbench.node.config import NodeConfig
     from workbench.node.events import Events
     from workbench.node.forwarding import Metadata, Peers
     from workbench.node.known_routes import KnownRoutes
     from workbench.node.runtime import Runtime
     from workbench.node.sampler import Sampler
+    from workbench.node.upkeep import Holds
 
 KEYS_PER_CALL_MAX: Final = 10_000
 # Of errors that say that nothing was done, and that a leader may be found a moment later.
-LEADERLESS: Final = frozenset({"not_leader", "leader_unknown"})
+LEADERLESS: Final = frozenset({"not_leader", "leader_unknown", "catalog_leader_unknown"})
 LEADER_PAUSE_S: Final = 0.05
 # Beside those that stand for this status wherever they are raised.
 _PRECONDITIONS: Final = frozenset({"watch_protocol_unknown"})
@@ -53,6 +56,8 @@ class Desk:
     routes: KnownRoutes
     sampler: Sampler
     events: Events
+    holds: Holds
+    admission: Admission
 
 
 if TYPE_CHECKING:
@@ -66,7 +71,13 @@ def unary(desk: Desk, method: str, handle: Handler) -> grpc.RpcMethodHandler:
 
     async def serve(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         try:
-            reply = await _answered(handle, _call(desk, method, data, context))
+            call = _call(desk, method, data, context)
+            caller = None if call.forwarded else context.peer()
+            desk.admission.enter(caller, len(data))
+            try:
+                reply = await _answered(handle, call)
+            finally:
+                desk.admission.leave(caller, len(data))
         except Exception as error:  # noqa: BLE001 - the boundary: every error becomes a status
             await _abort(desk, method, error, context)
         if reply.trailers:
@@ -122,6 +133,17 @@ def check_user_key(key: bytes, what: str = "key") -> bytes:
     return key
 
 
+def check_user_keys(keys: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return `keys`; InvalidInput as `check_user_key` where users may not use one of them."""
+    given = tuple(keys)
+    # Which one it is, is only asked where there is one: a call may name thousands.
+    longest = max(map(len, given), default=0)
+    if longest > KEY_BYTES_MAX or any(map(bytes.startswith, given, repeat(RESERVED_PREFIX))):
+        for key in given:
+            check_user_key(key)
+    return given
+
+
 def check_value(value: bytes) -> bytes:
     """Return `value`; InvalidInput (`value_too_long`) where it is longer than a value may be."""
     if len(value) > VALUE_BYTES_MAX:
@@ -158,8 +180,7 @@ def check_batch(data: bytes, keys: int) -> None:
 
 def _call(desk: Desk, method: str, data: bytes, context: grpc.aio.ServicerContext) -> Call:
     desk.runtime.check_open()
-    metadata = tuple((str(key), value) for key, value in context.invocation_metadata() or ())
-    return Call(method, data, metadata, context.time_remaining())
+    return Call(method, data, context.invocation_metadata() or (), context.time_remaining())
 
 
 async def _abort(

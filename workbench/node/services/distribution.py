@@ -91,7 +91,7 @@ class Distribution:
     async def split_range(self, call: Call) -> Reply:
         """Split a route in two on its own group."""
         if not self._desk.peers.leads(CATALOG_GROUP):
-            return await self._desk.peers.forward(call, CATALOG_GROUP, writes=True)
+            return await self._forward_split(call)
         self._catalog()
         request = wire.parse(distribution.SplitRangeRequest, call.data)
         command = SplitRange(
@@ -112,6 +112,17 @@ class Distribution:
             response.SerializeToString(),
             ((wire.REPEATED_KEY, "1"),) if done.repeated else (),
         )
+
+    async def _forward_split(self, call: Call) -> Reply:
+        """Send a split to the leader; a cluster without one is what the caller is told first."""
+        try:
+            return await self._desk.peers.forward(call, CATALOG_GROUP, writes=True)
+        except Unavailable as error:
+            if error.code != "leader_unknown":
+                raise
+            raise Unavailable(
+                error.message, code="catalog_leader_unknown", hint=error.hint
+            ) from error
 
     def _catalog(self) -> RouteTable:
         """Return the applied catalog, or raise what says that there is none to ask.

@@ -72,6 +72,7 @@ class Exporting:
         loop = asyncio.get_running_loop()
         end_s = None if call.left_s is None else loop.time() + call.left_s / 2
         page = await self._page(group, asked, limits)
+        self._desk.holds.keep(asked.read_ts)
         while not page.done and (end_s is None or loop.time() < end_s):
             asked = replace(asked, after=page.cursor)
             following = loop.create_task(self._page(group, asked, limits))
@@ -80,6 +81,7 @@ class Exporting:
             try:
                 yield Reply(_message(group, asked.read_ts, page, asked.after))
                 page = await following
+                self._desk.holds.keep(asked.read_ts)
             finally:
                 following.cancel()
         yield Reply(_message(group, asked.read_ts, page, page.cursor or asked.after))

@@ -7,19 +7,27 @@ forwards to it. A group refuses keys that it does not own, and so a call that sp
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from workbench.errors import InvalidInput
-from workbench.model.limits import FRAME_BYTES_MAX, VALUE_BYTES_MAX
+from workbench.client.routes import RouteCache
+from workbench.errors import InvalidInput, Unavailable
+from workbench.model.limits import VALUE_BYTES_MAX
 from workbench.model.node import GotMany, Written
 from workbench.node import wire
 from workbench.node.forwarding import Call, Reply
 from workbench.node.proto import workbench_v1_pb2 as v1
-from workbench.node.services.calls import check_batch, check_user_key, check_value
+from workbench.node.services.calls import (
+    check_batch,
+    check_user_key,
+    check_user_keys,
+    check_value,
+)
 from workbench.replica.commands import GetMany, Mutation, Precondition, WriteBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from workbench.model.node import StoredVersion
     from workbench.node.services.calls import Desk, Handler
@@ -27,6 +35,8 @@ if TYPE_CHECKING:
 
 # When it expires is stored with it, within the limit of a value.
 EXPIRING_VALUE_BYTES_MAX: Final = VALUE_BYTES_MAX - 8
+# Reads of many keys of a group, which have answers of up to ANSWER_BYTES_MAX each: others wait.
+READS_AT_ONCE: Final = 16
 
 
 class Kv:
@@ -34,6 +44,9 @@ class Kv:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._turns: defaultdict[int, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(READS_AT_ONCE)
+        )
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers by full method name."""
@@ -50,16 +63,20 @@ class Kv:
         check_batch(call.data, len(request.mutations))
         check_batch(call.data, len(request.preconditions) or 1)
         _check_client(request)
-        mutations = tuple(_mutation(each) for each in request.mutations)
+        mutations = _mutations(request.mutations)
         preconditions = tuple(_precondition(each) for each in request.preconditions)
         if not self._desk.peers.leads(request.group):
             return await self._desk.peers.forward(call, request.group, writes=True)
         batch = WriteBatch(mutations, request.client_id, request.sequence, preconditions)
-        written = await self._desk.runtime.propose(request.group, batch)
+        with self._told_of_spans(
+            lambda: [key for key, *_ in mutations] + [each.key for each in preconditions]
+        ):
+            written = await self._desk.runtime.propose(request.group, batch)
         assert isinstance(written, Written)
-        self._desk.sampler.count_writes(
-            [(each.key, len(each.key) + len(each.value or b"")) for each in mutations]
-        )
+        if not written.repeated:
+            self._desk.sampler.count_writes(
+                [(key, len(key) + len(value or b"")) for key, value, _ in mutations]
+            )
         answer = v1.BatchWriteResponse(commit_ts=written.commit_ts, index=written.index)
         return Reply(answer.SerializeToString())
 
@@ -88,21 +105,16 @@ class Kv:
     async def multi_get(self, call: Call) -> Reply:
         """Read many keys as of one moment."""
         request = wire.parse(v1.MultiGetRequest, call.data)
-        keys = tuple(check_user_key(key) for key in request.keys)
+        keys = check_user_keys(request.keys)
         # No keys at all: the group's timestamp, which scans of several groups ask for.
         check_batch(call.data, len(keys) or 1)
         if not self._desk.peers.leads(request.group):
             return await self._desk.peers.forward(call, request.group, writes=False)
-        got = await self._desk.runtime.read(request.group, GetMany(keys, request.read_ts))
+        async with self._turns[request.group]:
+            with self._told_of_spans(lambda: keys):
+                got = await self._desk.runtime.read(request.group, GetMany(keys, request.read_ts))
         assert isinstance(got, GotMany)
         sizes = [len(each.value) if each else 0 for each in got.versions]
-        if sum(sizes) > FRAME_BYTES_MAX // 2:
-            raise InvalidInput(
-                f"the values of {len(keys)} keys have {sum(sizes)} bytes together, "
-                f"the limit is {FRAME_BYTES_MAX // 2}",
-                code="answer_too_large",
-                hint="ask for fewer keys in one call",
-            )
         self._desk.sampler.count_reads(
             [(key, len(key) + size) for key, size in zip(keys, sizes, strict=True)]
         )
@@ -111,6 +123,24 @@ class Kv:
             versions=[_version(each) for each in got.versions],
         )
         return Reply(answer.SerializeToString(), ((wire.INDEX_KEY, str(got.index)),))
+
+    @contextmanager
+    def _told_of_spans(self, keys: Callable[[], Sequence[bytes]]) -> Iterator[None]:
+        """Say of keys that a group refuses which groups own them, where there are several.
+
+        Raises:
+            BatchSpansGroups: with the spans of each group.
+        """
+        try:
+            yield
+        except Unavailable as error:
+            if error.code != "ownership_unknown":
+                raise
+            self._desk.routes.take_applied()
+            known = RouteCache()
+            known.replace(self._desk.routes.current)
+            known.group(keys())
+            raise
 
 
 async def latest_of(desk: Desk, groups: set[int]) -> int:
@@ -160,10 +190,17 @@ def _precondition(message: v1.Precondition) -> Precondition:
     return Precondition(check_user_key(message.key), commit_ts)
 
 
-def _mutation(message: v1.Mutation) -> Mutation:
-    key = check_user_key(message.key)
+def _mutations(messages: Sequence[v1.Mutation]) -> tuple[Mutation, ...]:
+    keys = check_user_keys([each.key for each in messages])
+    return tuple(map(_mutation, keys, messages))
+
+
+def _mutation(key: bytes, message: v1.Mutation) -> Mutation:
+    value = message.value
+    if not (message.delete or message.expire_at_ms or len(value) > VALUE_BYTES_MAX):
+        return Mutation(key, value)
     if not message.delete:
-        value = check_value(message.value)
+        check_value(value)
         if message.expire_at_ms and len(value) > EXPIRING_VALUE_BYTES_MAX:
             raise InvalidInput(
                 f"a value that expires has {len(value)} bytes, the limit is "
@@ -172,9 +209,9 @@ def _mutation(message: v1.Mutation) -> Mutation:
                 hint="store it in parts, under several keys",
             )
         return Mutation(key, value, message.expire_at_ms)
-    if message.value or message.expire_at_ms:
+    if value or message.expire_at_ms:
         raise InvalidInput(
-            f"a deletion carries a value of {len(message.value)} bytes, or expires",
+            f"a deletion carries a value of {len(value)} bytes, or expires",
             code="mutation_invalid",
             hint="send either a value or a deletion",
         )

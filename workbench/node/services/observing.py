@@ -1,8 +1,8 @@
 """The Load and Node services: what this node carried, how it is, how routes were and change.
 
 Load windows come from the samplers of all nodes: a caller that asks one node gets the windows
-of every member, or an error that says which member does not answer. With `local_only` a node
-tells of itself alone; that is how nodes ask one another.
+of every member that answers, and is told which do not. With `local_only` a node tells of itself
+alone; that is how nodes ask one another.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING
 
 from workbench._version import __version__
+from workbench.errors import Unavailable
 from workbench.model.node import GotMany
 from workbench.node import wire
 from workbench.node.forwarding import Call, Metadata, Reply
@@ -99,7 +100,10 @@ class Observing:
         return Reply(answer.SerializeToString(), ((wire.CLUSTER_KEY, cluster_id),))
 
     async def stream_windows(self, call: Call) -> AsyncIterator[Reply]:
-        """Yield the closed windows of all members, or of this one, ascending by start."""
+        """Yield the closed windows of all members, or of this one, ascending by start.
+
+        Beside them it is told since when all of them keep theirs, and who did not answer.
+        """
         request = wire.parse(v1.StreamWindowsRequest, call.data)
         self._desk.sampler.advance(self._desk.runtime.now_us())
         oldest_us = self._desk.sampler.oldest_us or 0
@@ -107,13 +111,19 @@ class Observing:
             _message(window, oldest_us) for window in self._desk.sampler.windows(request.since_us)
         ]
         oldest = [oldest_us] if oldest_us else []
+        missing: list[int] = []
         if not request.local_only and not call.forwarded:
             others = [
                 each for each in self._desk.peers.members if each.node != self._desk.peers.node
             ]
-            for found, since_us in await asyncio.gather(
+            told = await asyncio.gather(
                 *(self._windows_of(call, request.since_us, each) for each in others)
-            ):
+            )
+            for member, answer in zip(others, told, strict=True):
+                if answer is None:
+                    missing.append(member.node)
+                    continue
+                found, since_us = answer
                 messages += found
                 oldest += [since_us] if since_us is not None else []
             # Before that, a member that started later lacks its part.
@@ -121,21 +131,27 @@ class Observing:
         messages.sort(key=lambda each: (each.window_start_us, each.node))
         for message in messages:
             yield Reply(message.SerializeToString())
-        yield Reply(b"", ((wire.OLDEST_KEY, str(oldest_us)),) if oldest_us else ())
+        trailers = ((wire.OLDEST_KEY, str(oldest_us)),) if oldest_us else ()
+        if missing:
+            trailers = (*trailers, (wire.MISSING_KEY, wire.numbers_text(missing)))
+        yield Reply(b"", trailers)
 
     async def _windows_of(
         self, call: Call, since_us: int, member: Member
-    ) -> tuple[list[v1.LoadWindows], int | None]:
-        """Return another member's windows, and since when it keeps them."""
+    ) -> tuple[list[v1.LoadWindows], int | None] | None:
+        """Return another member's windows, and since when it keeps them; None: no answer."""
         request = v1.StreamWindowsRequest(since_us=since_us, local_only=True)
         asked = Call(call.method, request.SerializeToString(), (), call.left_s)
         messages: list[v1.LoadWindows] = []
         trailers: Metadata = ()
-        async for reply in self._desk.peers.stream(asked, member):
-            if reply.data:
-                messages.append(wire.parse(v1.LoadWindows, reply.data))
-            else:
-                trailers = reply.trailers
+        try:
+            async for reply in self._desk.peers.stream(asked, member):
+                if reply.data:
+                    messages.append(wire.parse(v1.LoadWindows, reply.data))
+                else:
+                    trailers = reply.trailers
+        except Unavailable:
+            return None
         return messages, wire.metadata_number(trailers, wire.OLDEST_KEY)
 
 

@@ -13,7 +13,7 @@ leave out the cluster's own records. Writes carry no client id: they are at-leas
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from workbench.model.keys import Span, check_key
@@ -24,6 +24,7 @@ from workbench.node.forwarding import Call, Reply
 from workbench.node.proto import rawkv_pb2 as rawkv
 from workbench.node.services.calls import check_user_key, check_value
 from workbench.node.services.kv import latest_of
+from workbench.node.services.scanning import behind
 from workbench.replica.commands import (
     GetMany,
     LatestCommitTs,
@@ -212,12 +213,7 @@ class RawKv:
                 reverse=request.reverse,
                 keys_only=request.keys_only,
             )
-            page = await self._desk.runtime.read(piece.group, read)
-            assert isinstance(page, Page)
-            pairs = [(key, version.value) for key, version in page.rows]
-            self._desk.sampler.count_reads([(key, len(key) + len(value)) for key, value in pairs])
-            rows.add(pairs, more=page.next_key is not None)
-            return page.read_ts
+            return await self._add_own(piece.group, read, rows)
         part = rawkv.RawScanAtRequest(
             start_key=piece.span.start,
             end_key=piece.span.end or b"",
@@ -233,6 +229,29 @@ class RawKv:
         more = wire.metadata_value(reply.trailers, wire.MORE_KEY) == "1"
         rows.add(((pair.key, pair.value) for pair in found.kv), more=more)
         return wire.metadata_number(reply.trailers, wire.READ_TS_KEY) or read_ts
+
+    async def _add_own(self, group: int, read: ScanPage, rows: _Rows) -> int:
+        """Add the part of a group that this node leads, and return the read_ts as of which it is.
+
+        What ends early at versions that it does not show is gone on with: these callers know no
+        page without rows that is not the last.
+        """
+        while True:
+            page = await self._desk.runtime.read(group, read)
+            assert isinstance(page, Page)
+            pairs = [(key, version.value) for key, version in page.rows]
+            self._desk.sampler.count_reads([(key, len(key) + len(value)) for key, value in pairs])
+            rows.add(pairs, more=page.next_key is not None and not page.unfinished)
+            rows.cut = rows.cut or (page.unfinished and rows.full)
+            if not page.unfinished or rows.full:
+                return page.read_ts
+            assert page.next_key is not None
+            read = replace(
+                behind(read, page.next_key),
+                read_ts=page.read_ts,
+                rows_max=rows.rows_left,
+                bytes_max=rows.bytes_left,
+            )
 
 
 def _clip(span: Span, bounds: Span) -> Span:

@@ -62,12 +62,12 @@ class Scanning:
             if done or (end_s is not None and loop.time() >= end_s):
                 return
             assert page.next_key is not None
-            asked = replace(asked, read_ts=page.read_ts)
-            asked = (
-                replace(asked, end=page.next_key)
-                if asked.reverse
-                else replace(asked, start=page.next_key)
-            )
+            asked = behind(replace(asked, read_ts=page.read_ts), page.next_key)
+
+
+def behind(asked: ScanPage, next_key: bytes) -> ScanPage:
+    """Return what to ask for after a page that ended at `next_key`."""
+    return replace(asked, end=next_key) if asked.reverse else replace(asked, start=next_key)
 
 
 def _asked(request: v1.ScanRequest) -> ScanPage:

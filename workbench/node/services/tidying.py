@@ -4,7 +4,8 @@
 
 Every call may be repeated: the group's own log decides what has happened already. The node that
 leads the group carries a call out; every other node forwards to it. Which versions go is decided
-in `replica.garbage`; when, and how far back to keep, by the caller.
+in `replica.garbage`; when, and how far back to keep, by the caller, or by the node itself
+(`node.upkeep`).
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ Which version had which routes is answered from the ring of the newest tables, e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 from workbench.errors import NotFound, Unavailable
@@ -131,10 +132,10 @@ class Watching:
     async def _until_newer(self, version: int) -> None:
         """Wait until a newer version than this has been applied here."""
         while (table := self._desk.runtime.routes()) is None or table.version <= version:
-            try:
+            # A node that leads no more goes on taking turns, whoever is connected to it.
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._desk.runtime.turned(), LOOK_S)
-            except TimeoutError:
-                self._check_leads()
+            self._check_leads()
 
     def _check_leads(self) -> None:
         self._desk.runtime.check_open()
