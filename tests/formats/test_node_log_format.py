@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from pathlib import Path
 
 from workbench.node.log import SegmentLog
@@ -83,3 +84,13 @@ def test_a_base_is_what_is_documented(tmp_path: Path) -> None:
     assert base[:20] == b"testmark" + bytes.fromhex("31000000 0300000000000000")
     numbers = [1, 2, 1, 0, 1, 2]  # group, term, vote, commit, newest index and term
     assert base[24:73] == b"\x03" + b"".join(n.to_bytes(8, "little") for n in numbers)
+
+
+def test_how_far_it_is_durable_is_noted_as_documented(tmp_path: Path) -> None:
+    log = SegmentLog(tmp_path / "log", mark=b"testmark")
+    log.append([TURN])
+    log.close()
+    noted = (tmp_path / "log/SYNCED").read_bytes()
+    body = bytes.fromhex("5742 5359 4e43 0001") + b"testmark" + (2).to_bytes(8, "little")
+    assert noted == body + zlib.crc32(body).to_bytes(4, "little")
+    assert "`57 42 53 59 4e 43 00 01`" in DOCUMENT.read_text()

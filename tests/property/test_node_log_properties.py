@@ -21,6 +21,7 @@ from workbench.errors import Corruption, InvalidInput
 from workbench.node import log as module
 from workbench.node import log_format
 from workbench.node.log import LogFiles, SegmentLog
+from workbench.node.log_synced import SYNCED_FILE
 from workbench.ports.consensus import Configuration, EntryKind, HardState, LogEntry, SnapshotMeta
 from workbench.ports.storage import GroupLog, GroupWrite
 
@@ -219,6 +220,8 @@ def last_frame_bytes() -> int:
 
 
 def goes_by(folder: Path) -> bool:
+    """Tell whether nothing is said of damage, as after a power cut that lost SYNCED too."""
+    (folder / SYNCED_FILE).unlink(missing_ok=True)
     try:
         SegmentLog(folder).close()
     except Corruption as error:
@@ -245,7 +248,7 @@ def test_a_log_that_ignores_crcs_is_found_by_the_same_sweep(
 def test_a_log_that_takes_all_damage_for_torn_tails_is_found_by_the_same_sweep(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module._Replay, "_valid_behind", lambda *_: False)
+    monkeypatch.setattr(module, "why_damaged", lambda *_: None)
     with pytest.raises(AssertionError):
         assert sweep(10_000, (0xFF,))[1] == 0
 
@@ -258,6 +261,7 @@ def test_every_truncation_of_the_newest_segment_leaves_whole_turns() -> None:
         first = len(whole) - 6 * frame
         for length in range(len(whole)):
             path.write_bytes(whole[:length])
+            (folder / SYNCED_FILE).unlink(missing_ok=True)  # a power cut, not a killed process
             if length < first:
                 assert not goes_by(folder), "the segment was complete when it got its name"
                 continue
@@ -277,6 +281,11 @@ def test_arbitrary_bytes_at_the_tail_never_invent_a_turn(junk: bytes, keep: int)
         whole = path.read_bytes()
         cut = whole[: max(len(whole) - keep, len(whole) - 6 * last_frame_bytes())]
         path.write_bytes(cut + junk)
-        with contextlib.closing(SegmentLog(folder)) as log:
+        (folder / SYNCED_FILE).unlink()
+        try:
+            log = SegmentLog(folder)
+        except Corruption:
+            return  # no crash leaves these bytes
+        with contextlib.closing(log):
             for group, found in log.groups().items():
                 assert list(found.entries) == model.entries[group][: len(found.entries)]

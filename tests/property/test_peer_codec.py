@@ -7,9 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.errors import InvalidInput
+from workbench.model.limits import ENTRY_BYTES_MAX
 from workbench.node import peer_codec
 from workbench.node.peer_codec import (
     FRAME_BYTES_TARGET,
+    FRAME_MESSAGES_MAX,
+    HELLO_BYTES_MAX,
+    MESSAGE_BYTES_MAX,
+    NUMBER_MAX,
+    REQUEST_ENTRIES_MAX,
     decode_frame,
     decode_hello,
     encode_frames,
@@ -29,30 +35,42 @@ from workbench.ports.peers import (
     VoteRequest,
     VoteResponse,
 )
+from workbench.raft.leading import REQUEST_BYTES_MAX
+from workbench.raft.membership import encode_configuration
+from workbench.replica.entry import ENTRY_HEAD_BYTES
 
 SENDER, RECEIVER = 3, 7
-numbers = st.integers(0, 2**63 - 1)
+numbers = st.integers(0, NUMBER_MAX)
+groups = st.integers(0, 2**63 - 1)
 flags = st.booleans()
-terms = st.integers(1, 2**63 - 1)
+terms = st.integers(1, NUMBER_MAX)
+CONFIGURATION = EntryKind.CONFIGURATION
 ends = st.tuples(st.just(SENDER), st.just(RECEIVER), terms)
 
 
 @st.composite
+def members(draw: st.DrawFn) -> Configuration:
+    nodes = draw(st.lists(st.integers(1, 9), min_size=1, unique=True))
+    voters = draw(st.integers(1, len(nodes)))
+    return Configuration(frozenset(nodes[:voters]), frozenset(nodes[voters:]))
+
+
+configurations = members()
+
+
+@st.composite
 def appends(draw: st.DrawFn) -> AppendRequest:
-    before = draw(st.integers(0, 2**62))
-    parts = draw(
-        st.lists(st.tuples(terms, st.binary(max_size=40), st.sampled_from(EntryKind)), max_size=4)
-    )
+    before = draw(numbers)
+    commands = st.tuples(terms, st.binary(max_size=40), st.just(EntryKind.COMMAND))
+    changes = st.tuples(terms, configurations.map(encode_configuration), st.just(CONFIGURATION))
+    parts = draw(st.lists(commands | changes, max_size=4))
     entries = tuple(LogEntry(before + 1 + at, *part) for at, part in enumerate(parts))
     return AppendRequest(*draw(ends), before, draw(numbers), entries, draw(numbers))
 
 
 @st.composite
 def chunks(draw: st.DrawFn) -> SnapshotChunk:
-    members = draw(st.lists(st.integers(1, 9), min_size=1, unique=True))
-    voters = draw(st.integers(1, len(members)))
-    configuration = Configuration(frozenset(members[:voters]), frozenset(members[voters:]))
-    meta = SnapshotMeta(draw(numbers), draw(numbers), configuration)
+    meta = SnapshotMeta(draw(numbers), draw(numbers), draw(configurations))
     return SnapshotChunk(
         *draw(ends), meta, draw(numbers), draw(st.binary(max_size=40)), draw(flags)
     )
@@ -69,7 +87,7 @@ messages = st.one_of(
     st.builds(lambda e, *r: SnapshotResponse(*e, *r), ends, numbers, numbers),
     st.builds(lambda e: CampaignNow(*e), ends),
 )
-batches = st.lists(st.builds(GroupMessage, numbers, messages), max_size=8)
+batches = st.lists(st.builds(GroupMessage, groups, messages), max_size=8)
 
 
 def carried(batch: list[GroupMessage]) -> list[GroupMessage]:
@@ -140,7 +158,10 @@ def test_large_messages_go_in_frames_of_their_own() -> None:
     "message",
     [
         wire.GroupMessage(group=1, term=1),
-        wire.GroupMessage(group=1, term=2**63, campaign_now=wire.CampaignNow()),
+        wire.GroupMessage(group=1, term=NUMBER_MAX + 1, campaign_now=wire.CampaignNow()),
+        wire.GroupMessage(group=1, term=2**63 - 1, heartbeat=wire.Heartbeat(commit=1, round=1)),
+        wire.GroupMessage(group=1, term=1, heartbeat=wire.Heartbeat(commit=NUMBER_MAX + 1)),
+        wire.GroupMessage(group=2**63, term=1, campaign_now=wire.CampaignNow()),
         wire.GroupMessage(group=1, term=1, snapshot_chunk=wire.SnapshotChunk(index=1)),
         wire.GroupMessage(
             group=1, term=1, snapshot_chunk=wire.SnapshotChunk(voters=[1, 2], learners=[2])
@@ -152,6 +173,85 @@ def test_what_cannot_be_a_message_is_refused(message: wire.GroupMessage) -> None
     frame = wire.Frame(messages=[message]).SerializeToString()
     with pytest.raises(InvalidInput) as caught:
         decode_frame(frame, SENDER, RECEIVER)
+    assert caught.value.code == "peer_frame_malformed"
+
+
+def request(*entries: wire.Entry) -> bytes:
+    """A frame of one request with these entries."""
+    asked = wire.AppendRequest(prev_index=1, prev_term=1, entries=entries, commit=1)
+    message = wire.GroupMessage(group=1, term=1, append_request=asked)
+    return wire.Frame(messages=[message]).SerializeToString()
+
+
+def refused(frame: bytes) -> str:
+    with pytest.raises(InvalidInput) as caught:
+        decode_frame(frame, SENDER, RECEIVER)
+    assert caught.value.code == "peer_frame_malformed"
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"garbage",
+        b"",
+        encode_configuration(Configuration(frozenset())),
+        encode_configuration(Configuration(frozenset({0, 1}))),
+        encode_configuration(Configuration(frozenset({1}), frozenset({1}))),
+        encode_configuration(Configuration(frozenset({2**63}))),
+        bytes([1, 0, 2, 0, 0]) + (1).to_bytes(8, "big") * 2,
+        encode_configuration(Configuration(frozenset({1}))) + b"x",
+    ],
+    ids=["garbage", "empty", "nobody", "node 0", "both", "large", "twice", "longer"],
+)
+def test_members_that_cannot_be_are_refused_before_any_log_holds_them(data: bytes) -> None:
+    refused(request(wire.Entry(term=1, data=data, configuration=True)))
+    assert decode_frame(request(wire.Entry(term=1, data=data)), SENDER, RECEIVER)
+
+
+def test_an_entry_that_no_log_would_take_is_refused() -> None:
+    largest = wire.Entry(term=1, data=b"x" * ENTRY_BYTES_MAX)
+    [message] = decode_frame(request(largest), SENDER, RECEIVER)
+    assert carried([message]) == [message]
+    refused(request(wire.Entry(term=1, data=b"x" * (ENTRY_BYTES_MAX + 1))))
+    assert "one message of at most" in refused(request(wire.Entry(term=1, data=bytes(15 * 2**20))))
+
+
+def test_a_frame_of_many_small_messages_is_refused_before_it_costs_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    message = GroupMessage(999, Heartbeat(SENDER, RECEIVER, 1, 0))
+    [frame] = encode_frames([message] * FRAME_MESSAGES_MAX)
+    assert len(decode_frame(frame, SENDER, RECEIVER)) == FRAME_MESSAGES_MAX
+    one = len(frame) // FRAME_MESSAGES_MAX
+    monkeypatch.setattr(peer_codec, "_decode", lambda *_: pytest.fail("it was decoded"))
+    assert "messages, more than" in refused(frame + frame[:one])
+    monkeypatch.setattr(peer_codec, "_parse", lambda *_: pytest.fail("it was parsed"))
+    assert "is not one message" in refused(frame[:one] * (15 * 2**20 // one))
+    assert "is not one message" in refused(b"\x12" * (15 * 2**20))
+    one_message = b"\x12" + b"\x81\x80\xc0\x02" + bytes(MESSAGE_BYTES_MAX + 1)
+    assert "is not one message" in refused(one_message)
+
+
+def test_many_messages_go_in_frames_that_the_receiver_takes() -> None:
+    batch = [GroupMessage(1, CampaignNow(SENDER, RECEIVER, 1))] * (2 * FRAME_MESSAGES_MAX + 1)
+    assert len(list(encode_frames(batch))) == 3
+    assert carried(batch) == batch
+
+
+def test_the_longest_request_of_a_leader_is_taken_and_a_longer_one_is_not() -> None:
+    smallest = wire.Entry(term=1, data=bytes(ENTRY_HEAD_BYTES))
+    count = REQUEST_BYTES_MAX // ENTRY_HEAD_BYTES
+    assert count < REQUEST_ENTRIES_MAX
+    [each] = decode_frame(request(*[smallest] * count), SENDER, RECEIVER)
+    assert isinstance(each.message, AppendRequest)
+    assert len(each.message.entries) == count
+    assert "entries" in refused(request(*[wire.Entry(term=1)] * (REQUEST_ENTRIES_MAX + 1)))
+
+
+def test_a_hello_that_is_no_hello_is_refused_by_its_size() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        decode_hello(encode_hello("c" * HELLO_BYTES_MAX, 3, 7))
     assert caught.value.code == "peer_frame_malformed"
 
 

@@ -18,6 +18,7 @@ from workbench.node.log_format import (
     encode_header,
     encode_writes,
 )
+from workbench.node.log_synced import SYNCED_FILE
 from workbench.ports.consensus import Configuration, EntryKind, HardState, LogEntry, SnapshotMeta
 from workbench.ports.storage import GroupLog, GroupWrite
 from workbench.raft.membership import encode_configuration
@@ -265,12 +266,20 @@ def test_a_changed_configuration_is_found_as_one(folder: Path) -> None:
     again.close()
 
 
+def cut_power(folder: Path, *, keep: bytes = b"") -> None:
+    """Have SYNCED as it was earlier: it is not synced by itself."""
+    (folder / SYNCED_FILE).write_bytes(keep)
+
+
 def test_a_torn_tail_is_cut_and_told(folder: Path) -> None:
-    log = filled(folder, 3)
+    log = filled(folder, 2)
+    synced = (folder / SYNCED_FILE).read_bytes()
+    log.append([write(1, 3, 3)])
     [path] = log.segments
     log.close()
     whole = path.read_bytes()
     path.write_bytes(whole[:-5])
+    cut_power(folder, keep=synced)
     again = SegmentLog(folder)
     assert again.groups()[1].last_index == 2
     tail = again.torn_tail
@@ -278,12 +287,40 @@ def test_a_torn_tail_is_cut_and_told(folder: Path) -> None:
     assert tail.file == path
     assert path.stat().st_size == tail.offset
     assert tail.offset + tail.bytes_cut == len(whole) - 5
+    assert tail.copy.parent == folder
+    assert tail.copy.read_bytes() == whole[tail.offset : -5]
     again.append([write(1, 3, 3)])
     again.close()
     last = SegmentLog(folder)
     assert last.torn_tail is None
     assert last.groups()[1].last_index == 3
     last.close()
+
+
+def test_copies_of_torn_ends_are_few_and_none_is_lost_to_a_start_that_failed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workbench.node.log_tail.TORN_FILES_MAX", 2)
+    monkeypatch.setattr("workbench.node.log_tail.TORN_BYTES_MAX", 40)
+    cut = []
+    for index in range(1, 5):
+        log = filled(folder, 0)
+        log.append([write(1, index, index)])
+        log.append([write(2, index, index)])
+        log.close()
+        [path] = log.segments
+        path.write_bytes(path.read_bytes() + encode_frame(log._mark, index + 2, bytes(99))[:50])
+        files = Failing("sync_folder", errno.EIO)
+        files.armed = True
+        with pytest.raises(Storage):
+            SegmentLog(folder, files=files)
+        again = SegmentLog(folder)
+        assert again.torn_tail is not None
+        assert again.torn_tail.bytes_cut == 50
+        cut.append(again.torn_tail.copy)
+        again.close()
+    assert sorted(folder.glob("*.torn")) == cut[-2:]
+    assert [len(path.read_bytes()) for path in cut[-2:]] == [40, 40]
 
 
 def test_a_torn_turn_that_holds_a_forged_frame_is_still_torn(folder: Path) -> None:
@@ -295,6 +332,7 @@ def test_a_torn_turn_that_holds_a_forged_frame_is_still_torn(folder: Path) -> No
     [path] = log.segments
     log.close()
     path.write_bytes(path.read_bytes()[:-50])
+    cut_power(folder)
     again = SegmentLog(folder)
     assert again.groups() == {}
     assert again.torn_tail is not None
@@ -328,6 +366,105 @@ def test_a_damaged_frame_before_the_tail_is_told_with_file_and_offset(folder: Pa
     offset = int(message.partition("at offset ")[2].partition(":")[0])
     assert offset < at < offset + 120
     assert path.read_bytes() == data, "nothing was cut"
+
+
+def test_acknowledged_turns_that_are_damaged_up_to_the_last_one_are_never_cut(
+    folder: Path,
+) -> None:
+    """One turn at most is not durable: that five are bad is no crash."""
+    log = SegmentLog(folder)
+    ends = []
+    for index in range(1, 21):
+        log.append([write(1, index, index, size=100)])
+        log.sync()
+        ends.append(log.segments[0].stat().st_size)
+    [path] = log.segments
+    log.close()
+    data = bytearray(path.read_bytes())
+    for end in ends[-5:]:
+        data[end - 50] ^= 1
+    path.write_bytes(data)
+    assert f"at offset {ends[-6]}: " in corrupt(folder).message
+    assert path.read_bytes() == data
+    data[ends[-2] :] = bytes(ends[-1] - ends[-2])
+    data[ends[-6] + 40 : ends[-2]] = bytes(ends[-2] - ends[-6] - 40)
+    path.write_bytes(data)
+    assert f"at offset {ends[-6]}: " in corrupt(folder).message, "zeros to the end"
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("turns_lost", [1, 2, 3])
+@pytest.mark.parametrize("how", ["cut", "half", "zeros", "bit"])
+def test_after_kill_9_nothing_that_was_acknowledged_is_taken_for_torn(
+    folder: Path, turns_lost: int, how: str
+) -> None:
+    """The page cache outlives the process, and with it how far the log was durable."""
+    log = filled(folder, 3)
+    [path] = log.segments
+    log._release()
+    data = path.read_bytes()
+    length = (len(data) - len(encode_header(1, MARK)) - len(encode_frame(MARK, 1, b""))) // 3
+    end = len(data) - turns_lost * length
+    left = {
+        "cut": data[:end],
+        "half": data[: end + length // 2],
+        "zeros": data[:end] + bytes(turns_lost * length),
+        "bit": data[:-9] + bytes([data[-9] ^ 1]) + data[-8:],
+    }[how]
+    path.write_bytes(left)
+    message = corrupt(folder).message
+    assert str(path) in message
+    assert how == "bit" or f"at offset {end}: " in message
+    assert path.read_bytes() == left
+    assert not list(folder.glob("*.torn"))
+
+
+def test_segments_that_are_all_gone_or_of_another_log_are_told(
+    folder: Path, tmp_path: Path
+) -> None:
+    filled(folder, 3).close()
+    other = filled(tmp_path / "other", 9)
+    other.close()
+    [path] = folder.glob("*.log")
+    path.unlink()
+    assert "no segment any more" in corrupt(folder).message
+    path.write_bytes(other.segments[0].read_bytes())
+    assert "another log" in corrupt(folder).message
+
+
+@pytest.mark.parametrize("left", [b"", bytes(28), b"junk" * 7, b"\xff" * 99])
+def test_a_log_without_a_readable_note_of_its_syncs_opens_as_it_is(
+    folder: Path, left: bytes
+) -> None:
+    filled(folder, 3).close()
+    cut_power(folder, keep=left)
+    again = SegmentLog(folder)
+    assert again.groups()[1].last_index == 3
+    again.close()
+    assert len((folder / SYNCED_FILE).read_bytes()[:28]) == 28
+    cut_power(folder)
+    (folder / SYNCED_FILE).unlink()
+    SegmentLog(folder).close()
+
+
+def test_a_damaged_last_turn_is_refused_where_no_crash_explains_it(folder: Path) -> None:
+    log = filled(folder, 3)
+    [path] = log.segments
+    log.close()
+    cut_power(folder)
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    assert "no part of it is missing" in corrupt(folder).message
+
+
+def test_what_helps_a_damaged_node_is_told_as_the_documents_say(folder: Path) -> None:
+    log = filled(folder, 20, segment_bytes=400)
+    log.close()
+    log.segments[1].unlink()
+    hint = corrupt(folder).hint
+    for words in ("no older copy", "cluster remove-node", "add-node", "workbench restore"):
+        assert words in hint
 
 
 def test_a_damaged_tail_of_an_older_segment_is_no_torn_tail(folder: Path) -> None:

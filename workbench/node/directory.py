@@ -2,7 +2,7 @@
 
     DIR/NODE.json    {"format": "workbench.node/1", "cluster_id": "…", "node": 1}
     DIR/LOCK         held with flock while a process uses the directory; holds its pid
-    DIR/log/         node.log        DIR/engine/   node.engine    DIR/snapshots/   node.pieces
+    DIR/log/         node.log       DIR/engine/   node.engine   DIR/snapshots/   node.sst_snapshots
 
 Rules: the lock comes first, before anything is read or written. NODE.json is written once and
 never changed. A lock goes with its process, however that ends; the pid in the file is only a
@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from workbench.errors import Conflict, Corruption, InvalidInput, Storage
+from workbench.model.recovery import DAMAGED_NODE_HINT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -277,7 +278,7 @@ def _corrupt(file: Path, what: str) -> Corruption:
     return Corruption(
         f"{file} is damaged: {what}",
         code="directory_corrupt",
-        hint="keep the folder and restore the node's directory from a copy",
+        hint=DAMAGED_NODE_HINT,
     )
 
 

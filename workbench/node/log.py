@@ -9,7 +9,7 @@ Rules, byte for byte in docs/formats/log.md:
 
 - What was appended since the last `sync` becomes one *frame*: one write, one fdatasync. So at
   most one frame is ever not durable, and nothing can stand behind it. A bad frame at the end is
-  therefore torn, and cut; a bad frame with a valid one behind it was damaged later.
+  torn, and cut, only where a crash can have left it so (`node.log_tail`); else it was damaged.
 - Frames count up without a hole, over all segments.
 - A frame starts with the log's *mark*, eight random bytes that users never see. Bytes which a
   user stores cannot pass for a frame that follows a torn one.
@@ -17,6 +17,7 @@ Rules, byte for byte in docs/formats/log.md:
   frame are durable. That first frame, the base, says where each group stands, so that all older
   segments can go once the engine has flushed their entries.
 - A segment of an older format is read, and never written to: a new one follows it.
+- How far it is durable is noted beside it (`node.log_synced`): it is never taken for less.
 - After one failed write or fsync nobody knows what the disk holds: everything is refused.
 
 Not here: when to sync, and what entries mean. A loss of whole segments at either end leaves an
@@ -34,6 +35,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from workbench.errors import Corruption, InvalidInput, Storage
+from workbench.model.recovery import DAMAGED_NODE_HINT
 from workbench.node.log_format import (
     FORMAT_VERSION,
     FRAME_HEADER_BYTES,
@@ -49,6 +51,8 @@ from workbench.node.log_format import (
     encode_writes,
     valid_frame,
 )
+from workbench.node.log_synced import note_synced, what_is_lost
+from workbench.node.log_tail import TornTail, keep_copy, why_damaged
 from workbench.ports.consensus import HardState, LogEntry, SnapshotMeta
 from workbench.ports.storage import GroupLog, GroupWrite
 
@@ -85,15 +89,6 @@ class LogFiles:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-@dataclass(frozen=True, slots=True)
-class TornTail:
-    """What was cut off when the log was opened: a turn that no sync had confirmed."""
-
-    file: Path
-    offset: int
-    bytes_cut: int
 
 
 @dataclass(slots=True)
@@ -241,6 +236,7 @@ class SegmentLog:
         self._writing("write", lambda: self._files.write(self._handle, frame))
         self._writing("sync", lambda: self._files.sync(self._handle))
         self._frame += 1
+        self._note_synced()
         newest.size += len(frame)
         for write in self._pending:
             self._take_note(newest, write)
@@ -282,6 +278,9 @@ class SegmentLog:
         self._prepare_folder()
         replay = _Replay(self._folder)
         self._segments = self._reading(replay.run)
+        lost = self._reading(lambda: what_is_lost(self._folder, replay.mark, replay.frame))
+        if lost is not None:
+            raise _corrupt(*replay.end, lost)
         self._frame = replay.frame
         self._groups = replay.groups
         self._mark = replay.mark or mark
@@ -291,12 +290,16 @@ class SegmentLog:
             # A process killed between write and sync leaves a frame in the page cache alone.
             # Whoever gets it here may act on it, so it is made durable first.
             self._writing("sync", lambda: self._files.sync(self._handle))
+            self._note_synced()
         else:
             self._start_segment(1)
         found = {group: _as_found(state) for group, state in self._groups.items()}
         for state in self._groups.values():
             state.entries = []
         return found
+
+    def _note_synced(self) -> None:
+        self._writing("write", lambda: note_synced(self._folder, self._mark, self._frame))
 
     def _release(self) -> None:
         if self._handle >= 0:
@@ -362,11 +365,12 @@ class SegmentLog:
         return os.open(self._segments[-1].path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
     def _cut(self, offset: int | None) -> None:
-        """Cut the newest segment at `offset`, durably; nothing where there is no torn tail."""
+        """Cut the newest segment at `offset`, durably, once what is cut is kept elsewhere."""
         if offset is None:
             return
         newest = self._segments[-1]
-        self.torn_tail = TornTail(newest.path, offset, newest.size - offset)
+        self.torn_tail = self._writing("copy", lambda: keep_copy(newest.path, offset))
+        self._writing("sync", lambda: self._files.sync_folder(self._folder))
 
         def cut() -> None:
             os.ftruncate(self._handle, offset)
@@ -394,6 +398,7 @@ class SegmentLog:
         self._writing("rename", lambda: temporary.rename(path))
         self._writing("sync", lambda: self._files.sync_folder(self._folder))
         self._frame += 1
+        self._note_synced()
         self._segments.append(_Segment(number, path, len(data)))
 
     def _reading(self, action: Callable[[], T]) -> T:
@@ -434,6 +439,7 @@ class _Replay:
         groups: Where each group stands, with the entries that are kept.
         frame: Number of the last good frame.
         mark: The log's; None where there is no segment.
+        end: File and offset behind the last good frame.
         bad_from: Where the newest segment's torn tail starts; None where it has none.
     """
 
@@ -442,6 +448,7 @@ class _Replay:
         self.groups: dict[int, _Group] = {}
         self.frame = 0
         self.mark: bytes | None = None
+        self.end = folder / f"{1:010}.log", 0
         self.bad_from: int | None = None
 
     def run(self) -> list[_Segment]:
@@ -474,10 +481,15 @@ class _Replay:
             offset += FRAME_HEADER_BYTES + len(payload)
         if base:
             raise _corrupt(segment.path, HEADER_BYTES, "its first frame is damaged or missing")
+        self.end = segment.path, offset
         if offset == len(data):
             return
-        if not newest or self._valid_behind(data, offset):
-            raise _corrupt(segment.path, offset, "the frame is damaged and others follow it")
+        assert self.mark is not None
+        why: str | None = "the frame is damaged and other segments follow it"
+        if newest:
+            why = why_damaged(data, offset, self.mark, self.frame + 1)
+        if why is not None:
+            raise _corrupt(segment.path, offset, why)
         self.bad_from = offset
 
     def _header(self, segment: _Segment, data: bytes) -> None:
@@ -510,17 +522,6 @@ class _Replay:
             raise _corrupt(path, offset, f"frame {number} where {self.frame + 1} was due")
         self.frame = number
         return payload
-
-    def _valid_behind(self, data: bytes, offset: int) -> bool:
-        """Tell whether a valid frame of a higher number stands anywhere behind `offset`."""
-        assert self.mark is not None
-        at = data.find(self.mark, offset + 1)
-        while at >= 0:
-            found = valid_frame(data, at, self.mark)
-            if found is not None and found[0] > self.frame:
-                return True
-            at = data.find(self.mark, at + 1)
-        return False
 
     @staticmethod
     def _records(payload: bytes, path: Path, offset: int) -> Iterator[GroupWrite | Base]:
@@ -587,5 +588,5 @@ def _corrupt(path: Path, offset: int, what: str) -> Corruption:
     return Corruption(
         f"{path} at offset {offset}: {what}",
         code="log_corrupt",
-        hint="the log is damaged: keep the folder and restore the node's directory from a copy",
+        hint=f"the log is damaged: {DAMAGED_NODE_HINT}",
     )

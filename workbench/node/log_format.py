@@ -37,6 +37,11 @@ _RESET: Final = _ENTRY  # with the members as its data
 _BASE: Final = struct.Struct("<BQQQQQQ")  # kind, group, term, vote, commit, last index and term
 HEADER_BYTES: Final = _HEADER.size + _CRC.size
 FRAME_HEADER_BYTES: Final = _FRAME.size + _CRC.size
+# Where the fields of a frame's header lie.
+MARK_AT: Final = range(8)
+LENGTH_AT: Final = range(8, 12)
+NUMBER_AT: Final = range(12, 20)
+CRC_AT: Final = range(20, 24)
 # Of one record, its data aside.
 RECORD_BYTES_MAX: Final = _BASE.size
 
@@ -159,6 +164,11 @@ def decode_records(payload: bytes) -> Iterator[GroupWrite | Base]:
             yield Base(group, HardState(term, vote, commit), last_index, last_term)
         else:
             raise ValueError(f"unknown kind {kind}")
+
+
+def frame_length(data: bytes, offset: int) -> int:
+    """Return how long the payload is by the header at `offset`, valid or not."""
+    return int.from_bytes(data[offset + LENGTH_AT.start : offset + LENGTH_AT.stop], "little")
 
 
 def valid_frame(data: bytes, offset: int, mark: bytes) -> tuple[int, bytes] | None:

@@ -4,8 +4,9 @@
     stream ──decode_frame(sender, receiver)──▶ GroupMessage
 
 Who sent a message, and to whom, is a matter of the stream that it came on, and not of its bytes:
-so a node can speak for nobody else. What cannot be a message raises InvalidInput; whether it
-makes sense in its group is for `raft.following` to say.
+so a node can speak for nobody else. What cannot be a message raises InvalidInput before it costs
+much: a frame is measured before it is parsed, and its messages are counted before any is made a
+value. Whether one makes sense in its group is for `raft.following` to say.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from google.protobuf.message import DecodeError
 
-from workbench.errors import InvalidInput
+from workbench.errors import Corruption, InvalidInput
+from workbench.model.limits import ENTRY_BYTES_MAX
 from workbench.node.proto import peers_v1_pb2 as wire
 from workbench.ports.entries import Configuration, EntryKind, LogEntry, SnapshotMeta
 from workbench.ports.peers import (
@@ -30,6 +32,7 @@ from workbench.ports.peers import (
     VoteRequest,
     VoteResponse,
 )
+from workbench.raft.membership import decode_configuration, encode_configuration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,7 +40,21 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 # A frame takes no further message from here on; one message alone may be larger.
 FRAME_BYTES_TARGET: Final = 2**20
-_INDEX_MAX: Final = 2**63 - 1
+HELLO_BYTES_MAX: Final = 2**10
+# Of a frame, so that decoding one does not keep the loop from its other work.
+FRAME_MESSAGES_MAX: Final = 4_096
+# Of a request: a leader sends 1 MiB of data, and an entry has 13 bytes, but for one per term.
+REQUEST_ENTRIES_MAX: Final = 2**17
+# One message: an entry of the largest size, or a request of many small ones.
+MESSAGE_BYTES_MAX: Final = ENTRY_BYTES_MAX + 2**20
+# Terms, indexes and the like. At a million a second it takes 36,000 years to count so far; and
+# who is at this bound can count on for longer before 64 bits are full.
+NUMBER_MAX: Final = 2**60
+# Ids of groups and nodes.
+_ID_MAX: Final = 2**63 - 1
+# Tag and length of each message, and then some.
+_MESSAGE_HEAD_BYTES: Final = 8
+_MESSAGES_TAG: Final = wire.Frame.MESSAGES_FIELD_NUMBER << 3 | 2
 # Sender, receiver and term.
 _Ends: TypeAlias = tuple[int, int, int]
 
@@ -54,7 +71,8 @@ def encode_frames(messages: Iterable[GroupMessage]) -> Iterator[bytes]:
     for each in messages:
         encoded = _encode(each)
         length = encoded.ByteSize()
-        if size and size + length > FRAME_BYTES_TARGET:
+        full = size + length > FRAME_BYTES_TARGET or len(frame.messages) == FRAME_MESSAGES_MAX
+        if size and full:
             yield frame.SerializeToString()
             frame, size = wire.Frame(), 0
         frame.messages.append(encoded)
@@ -69,9 +87,11 @@ def decode_hello(data: bytes) -> tuple[str, int, int]:
     Raises:
         InvalidInput: `peer_frame_malformed`, `peer_format_unknown`.
     """
+    if len(data) > HELLO_BYTES_MAX:
+        raise malformed(f"a hello of {len(data)} bytes, more than {HELLO_BYTES_MAX}")
     frame = _parse(data)
     if not frame.HasField("hello") or frame.messages:
-        raise _malformed("the first frame of a stream says hello, and nothing else")
+        raise malformed("the first frame of a stream says hello, and nothing else")
     hello = frame.hello
     if hello.format != FORMAT:
         raise InvalidInput(
@@ -88,10 +108,30 @@ def decode_frame(data: bytes, sender: int, receiver: int) -> tuple[GroupMessage,
     Raises:
         InvalidInput: `peer_frame_malformed`.
     """
+    several = FRAME_BYTES_TARGET + _MESSAGE_HEAD_BYTES * FRAME_MESSAGES_MAX
+    if len(data) > several and not _is_one_message(data):
+        raise malformed(
+            f"it has {len(data)} bytes, and is not one message of at most {MESSAGE_BYTES_MAX}"
+        )
     frame = _parse(data)
     if frame.HasField("hello"):
-        raise _malformed("hello is said once")
+        raise malformed("hello is said once")
+    if len(frame.messages) > FRAME_MESSAGES_MAX:
+        count = len(frame.messages)
+        raise malformed(f"it has {count} messages, more than {FRAME_MESSAGES_MAX}")
     return tuple(_decode(each, sender, receiver) for each in frame.messages)
+
+
+def _is_one_message(data: bytes) -> bool:
+    """Tell whether a large frame is one message of an allowed size, by its first bytes only."""
+    length = shift = 0
+    for at, byte in enumerate(data[1 : 1 + _MESSAGE_HEAD_BYTES], start=2):
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            whole = data[0] == _MESSAGES_TAG and at + length == len(data)
+            return whole and length <= MESSAGE_BYTES_MAX
+    return False
 
 
 def _parse(data: bytes) -> wire.Frame:
@@ -99,7 +139,7 @@ def _parse(data: bytes) -> wire.Frame:
     try:
         frame.ParseFromString(data)
     except DecodeError as error:
-        raise _malformed("it is no frame") from error
+        raise malformed("it is no frame") from error
     return frame
 
 
@@ -178,8 +218,10 @@ def _decode(each: wire.GroupMessage, sender: int, receiver: int) -> GroupMessage
     ends = (sender, receiver, _number(each.term))
     decode = _DECODERS.get(each.WhichOneof("body") or "")
     if decode is None:
-        raise _malformed("a message of it says nothing that this node knows")
-    return GroupMessage(_number(each.group), decode(each, ends))
+        raise malformed("a message of it says nothing that this node knows")
+    if each.group > _ID_MAX:
+        raise malformed(f"it has the group {each.group}, more than {_ID_MAX}")
+    return GroupMessage(each.group, decode(each, ends))
 
 
 def _vote_request(each: wire.GroupMessage, ends: _Ends) -> VoteRequest:
@@ -195,19 +237,36 @@ def _vote_response(each: wire.GroupMessage, ends: _Ends) -> VoteResponse:
 
 def _appended(each: wire.GroupMessage, ends: _Ends) -> AppendRequest:
     request = each.append_request
+    if len(request.entries) > REQUEST_ENTRIES_MAX:
+        count = len(request.entries)
+        raise malformed(f"a request of it has {count} entries, more than {REQUEST_ENTRIES_MAX}")
     first = _number(request.prev_index) + 1
-    entries = tuple(
-        LogEntry(
-            first + place,
-            _number(entry.term),
-            entry.data,
-            EntryKind.CONFIGURATION if entry.configuration else EntryKind.COMMAND,
-        )
-        for place, entry in enumerate(request.entries)
-    )
+    entries = tuple(_entry(first + place, entry) for place, entry in enumerate(request.entries))
     return AppendRequest(
         *ends, first - 1, _number(request.prev_term), entries, _number(request.commit)
     )
+
+
+def _entry(index: int, entry: wire.Entry) -> LogEntry:
+    data = entry.data
+    if len(data) > ENTRY_BYTES_MAX:
+        raise malformed(f"an entry of it has {len(data)} bytes, more than {ENTRY_BYTES_MAX}")
+    if not entry.configuration:
+        return LogEntry(index, _number(entry.term), data)
+    try:
+        members = decode_configuration(data)
+    except Corruption as error:
+        raise malformed(error.message) from error
+    if encode_configuration(members) != data:
+        raise malformed("a configuration of it names a member twice, or not in order")
+    _check_members(members)
+    return LogEntry(index, _number(entry.term), data, EntryKind.CONFIGURATION)
+
+
+def _check_members(members: Configuration) -> None:
+    voters, learners = members.voters, members.learners
+    if not voters or voters & learners or not all(0 < each <= _ID_MAX for each in members.members):
+        raise malformed("its members have no voter, one twice, or one that is no node")
 
 
 def _append_response(each: wire.GroupMessage, ends: _Ends) -> AppendResponse:
@@ -231,10 +290,8 @@ def _heartbeat_response(each: wire.GroupMessage, ends: _Ends) -> HeartbeatRespon
 
 def _chunk(each: wire.GroupMessage, ends: _Ends) -> SnapshotChunk:
     chunk = each.snapshot_chunk
-    voters, learners = frozenset(chunk.voters), frozenset(chunk.learners)
-    if not voters or 0 in voters | learners or voters & learners:
-        raise _malformed("a raft_snapshot of it has no voters, or a member twice")
-    members = Configuration(voters, learners)
+    members = Configuration(frozenset(chunk.voters), frozenset(chunk.learners))
+    _check_members(members)
     meta = SnapshotMeta(_number(chunk.index), _number(chunk.term), members)
     return SnapshotChunk(*ends, meta, _number(chunk.offset), chunk.data, chunk.done)
 
@@ -262,12 +319,13 @@ _DECODERS: Final[Mapping[str, Callable[[wire.GroupMessage, _Ends], Message]]] = 
 
 
 def _number(value: int) -> int:
-    if value > _INDEX_MAX:
-        raise _malformed(f"it has the number {value}, more than {_INDEX_MAX}")
+    if value > NUMBER_MAX:
+        raise malformed(f"it has the number {value}, more than {NUMBER_MAX}")
     return value
 
 
-def _malformed(what: str) -> InvalidInput:
+def malformed(what: str) -> InvalidInput:
+    """Return the error `peer_frame_malformed` for a frame, whose fault `what` tells."""
     return InvalidInput(
         f"a frame from a peer is malformed: {what}",
         code="peer_frame_malformed",

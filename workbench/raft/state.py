@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from workbench.errors import Corruption
+from workbench.model.recovery import DAMAGED_NODE_HINT
 from workbench.ports.consensus import (
     ChunkReceived,
     ChunkWanted,
@@ -221,7 +222,7 @@ def check_start(log: GroupLog, applied: SnapshotMeta) -> None:
             f"the state has applied index {applied.index}, {log.hard_state.commit} are "
             f"committed, the log ends at {log.last_index}",
             code="log_behind_state",
-            hint="log and state come from different moments: restore both together",
+            hint=f"the log has lost its end, or is older than the state: {DAMAGED_NODE_HINT}",
         )
     if applied.index < log.first_index - 1 or kept != list(
         range(log.first_index, log.last_index + 1)
@@ -230,7 +231,7 @@ def check_start(log: GroupLog, applied: SnapshotMeta) -> None:
             f"the state has applied index {applied.index}, the log keeps {len(kept)} entries "
             f"from {log.first_index} on and ends at {log.last_index}",
             code="log_incomplete",
-            hint="log and state come from different moments: restore both together",
+            hint=f"log and state come from different moments: {DAMAGED_NODE_HINT}",
         )
     term = term_in(log, applied.index)
     if term != applied.term:
@@ -238,13 +239,13 @@ def check_start(log: GroupLog, applied: SnapshotMeta) -> None:
             f"the state has applied entry {applied.index} of term {applied.term}, in the log it "
             f"is of term {term}",
             code="log_differs",
-            hint="log and state come from different moments: restore both together",
+            hint=f"log and state come from different moments: {DAMAGED_NODE_HINT}",
         )
     if log.last_term > log.hard_state.term:
         raise Corruption(
             f"the log ends in term {log.last_term}, its hard state is of {log.hard_state.term}",
             code="log_term_ahead",
-            hint="a record of the log was lost: restore the directory",
+            hint=f"a record of the log was lost: {DAMAGED_NODE_HINT}",
         )
 
 
