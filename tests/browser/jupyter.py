@@ -3,6 +3,7 @@
     Jupyter (process, own directories, random port) ──▶ open(cells) ──▶ Opened (page, what it asked)
 
 - Nothing of the user's Jupyter is read or written; the server ends with `close`.
+- `APPLICATIONS` are the two that a test is to run in; a notebook of each serves a whole module.
 - `Opened.run` runs all cells and fails where one raised. `Opened.value` asks the kernel itself.
 - Every request and every error on the console is kept; `Opened.check` fails where one left loopback
   or was not expected.
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -25,11 +26,12 @@ from urllib.parse import urlsplit
 import nbformat
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from playwright.sync_api import Browser, Page
 
+APPLICATIONS = ("lab", "notebook")
 START_S = 90.0
 WAIT_MS = 30_000
 LOOPBACK = {"127.0.0.1", "localhost"}
@@ -69,6 +71,10 @@ RUN = """async () => {
   }
   return told;
 }"""
+WRITE = """([index, source]) => {
+  const { cells } = window.jupyterapp.shell.currentWidget.content.model;
+  cells.get(index).sharedModel.setSource(source);
+}"""
 VALUE = """async (text) => {
   const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
   const code = "import json as _json";
@@ -104,6 +110,24 @@ class Opened:
     def run(self) -> None:
         """Run all cells; fail where one raised."""
         assert self.page.evaluate(RUN) == []
+
+    @contextmanager
+    def showing(self, index: int, source: str, instead_of: str, height: int) -> Iterator[None]:
+        """Let a cell be another one, run, on a page of another height, for a `with` block.
+
+        A page and a kernel of its own would cost several seconds.
+        """
+        before = self.page.viewport_size
+        assert before is not None
+        self.page.set_viewport_size({"width": before["width"], "height": height})
+        self.page.evaluate(WRITE, [index, source])
+        try:
+            self.run()
+            yield
+        finally:
+            self.page.evaluate(WRITE, [index, instead_of])
+            self.page.set_viewport_size(before)
+            self.run()
 
     def save(self) -> None:
         """Save the notebook with its outputs."""

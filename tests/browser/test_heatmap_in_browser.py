@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from tests.browser.jupyter import APPLICATIONS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -169,28 +171,29 @@ class Widget:
         return self.root.locator(".wb-said").inner_text().replace("\u00a0", " ")
 
 
-@pytest.fixture(scope="module")
-def lab(jupyter: Jupyter, chromium: Browser) -> Iterator[Opened]:
-    opened = jupyter.open([CELL], chromium, height=1_400)
-    opened.run()
-    yield opened
-    opened.check()
-    opened.close()
+@pytest.fixture(scope="module", params=APPLICATIONS)
+def opened(request: pytest.FixtureRequest, jupyter: Jupyter, chromium: Browser) -> Iterator[Opened]:
+    """One notebook of an application; every test resets the widget that it shows."""
+    made = jupyter.open([CELL], chromium, notebook=request.param == "notebook", height=1_400)
+    made.run()
+    yield made
+    made.check()
+    made.close()
 
 
 @pytest.fixture
-def shown(lab: Opened) -> Widget:
-    lab.value(
+def shown(opened: Opened) -> Widget:
+    opened.value(
         "[setattr(w, n, v) for n, v in dict(brush=None, cursor=None, view=None, series='score',"
         " colour_by='load', brightness=1.0).items()] and heard.clear()"
     )
-    widget = Widget(lab)
+    widget = Widget(opened)
     widget.root.locator("button[data-do=fit]").click()
-    lab.until("w.view is None", expected=True)
+    opened.until("w.view is None", expected=True)
     widget.wait("table", "all")
     widget.wait("series", "score")
     widget.wait("view", "0,40,0,60")
-    lab.page.mouse.move(2, 2)
+    opened.page.mouse.move(2, 2)
     return widget
 
 
@@ -306,15 +309,15 @@ def test_everything_can_be_done_with_keys_alone(shown: Widget):
     shown.wait("series", "reads")
 
 
-def test_reload_shows_the_same_picture_selection_and_zoom(shown: Widget, lab: Opened):
-    lab.value(
+def test_reload_shows_the_same_picture_selection_and_zoom(shown: Widget, opened: Opened):
+    opened.value(
         "[w.select(rows=(9, 12)), setattr(w, 'series', 'bytes'),"
         " setattr(w, 'view', [5, 25, 0, 30])]"
     )
     shown.wait("view", "5,25,0,30")
-    lab.save()
-    lab.reload()
-    again = Widget(lab)
+    opened.save()
+    opened.reload()
+    again = Widget(opened)
     again.wait("series", "bytes")
     again.wait("view", "5,25,0,30")
     again.wait("table", "9 13 0 60")
@@ -329,17 +332,17 @@ def test_the_picture_can_be_saved(shown: Widget):
     assert saved.value.path().read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_new_surface_keeps_the_selection_by_its_keys(shown: Widget, lab: Opened):
-    lab.value("w.select(rows=(10, 11))")
+def test_a_new_surface_keeps_the_selection_by_its_keys(shown: Widget, opened: Opened):
+    opened.value("w.select(rows=(10, 11))")
     shown.wait("table", "10 12 0 60")
-    lab.value("w.update(surface_of_matrices(made(values[5:], starts[5:])))")
+    opened.value("w.update(surface_of_matrices(made(values[5:], starts[5:])))")
     shown.wait("table", "5 7 0 60")
     assert shown.pixel(*shown.at(5, 5, 35, 60)) == HOT
-    lab.value("w.update(surface)")
+    opened.value("w.update(surface)")
     shown.wait("table", "10 12 0 60")
 
 
-def test_hostile_keys_empty_one_route_and_gaps(jupyter: Jupyter, chromium: Browser):
+def test_hostile_keys_empty_one_route_and_gaps(opened: Opened):
     hostile = (
         CELL
         + f"""
@@ -354,30 +357,28 @@ from IPython.display import display
 display(h, one, gaps, none)
 """
     )
-    opened = jupyter.open([hostile], chromium, height=3_400)
-    opened.run()
-    first = Widget(opened, 0)
-    rows = [first.hover(0.5, (row + 0.5) / 6)["span"] for row in range(6)]
-    assert any("<img" in row for row in rows)
-    assert any(row.startswith("0x00006e756c") for row in rows)
-    assert any("(4096 bytes)" in row for row in rows)
-    assert not any("\u202e" in row for row in rows)
-    first.root.locator("summary").click()
-    assert "<script>" in first.root.locator("tbody").inner_text()
-    assert opened.page.locator(".wb-heat img, .wb-heat script").count() == 0
-    assert opened.page.title() != "owned"
-    one = Widget(opened, 1)
-    assert one.pixel(0.5, 0.5) == HOT
-    assert one.hover(0.5, 0.5)["span"] == "lowest key → highest key"
-    gaps = Widget(opened, 2)
-    assert gaps.pixel(0.5, 0.5) == ABSENT
-    assert gaps.pixel(0.98, 0.5) == HOT
-    empty = opened.page.locator(".wb-heat").nth(3)
-    assert "No load to show yet" in empty.inner_text()
-    opened.value("none.update(surface)")
-    assert Widget(opened, 3).pixel((5.5) / 60, 10.5 / 40) == HOT
+    with opened.showing(0, hostile, instead_of=CELL, height=3_400):
+        first = Widget(opened, 0)
+        rows = [first.hover(0.5, (row + 0.5) / 6)["span"] for row in range(6)]
+        assert any("<img" in row for row in rows)
+        assert any(row.startswith("0x00006e756c") for row in rows)
+        assert any("(4096 bytes)" in row for row in rows)
+        assert not any("\u202e" in row for row in rows)
+        first.root.locator("summary").click()
+        assert "<script>" in first.root.locator("tbody").inner_text()
+        assert opened.page.locator(".wb-heat img, .wb-heat script").count() == 0
+        assert opened.page.title() != "owned"
+        one = Widget(opened, 1)
+        assert one.pixel(0.5, 0.5) == HOT
+        assert one.hover(0.5, 0.5)["span"] == "lowest key → highest key"
+        gaps = Widget(opened, 2)
+        assert gaps.pixel(0.5, 0.5) == ABSENT
+        assert gaps.pixel(0.98, 0.5) == HOT
+        empty = opened.page.locator(".wb-heat").nth(3)
+        assert "No load to show yet" in empty.inner_text()
+        opened.value("none.update(surface)")
+        assert Widget(opened, 3).pixel((5.5) / 60, 10.5 / 40) == HOT
     opened.check()
-    opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -424,28 +425,16 @@ def test_a_hot_cell_is_bright_on_the_canvas_also_where_it_is_the_only_one(large:
         assert 1 <= pixels <= 4
 
 
-def test_the_same_in_notebook_7_and_a_restarted_kernel_is_told_of(
-    jupyter: Jupyter, chromium: Browser
+def test_a_restarted_kernel_is_told_of_and_running_the_cell_again_helps(
+    shown: Widget, opened: Opened
 ):
-    opened = jupyter.open([CELL], chromium, notebook=True, height=1_400)
-    opened.run()
-    widget = Widget(opened)
-    assert widget.pixel(*widget.at(10, 5)) == HOT
-    assert widget.hover(*widget.at(10, 5))["load"] == "123,456 score"
-    widget.drag(widget.at(9, 4), widget.at(12, 13))
-    widget.wait("table", "9 13 4 14")
-    widget.root.get_by_text("writes", exact=True).click()
-    widget.wait("series", "writes")
-    assert widget.hover(*widget.at(10, 5))["load"] == "246,912 writes"
-    widget.focus()
-    widget.press("Escape")
-    opened.until("w.brush is None", expected=True)
+    shown.focus()
     opened.page.evaluate(RESTART)
-    widget.focus()
-    widget.press("ArrowDown", "ArrowDown")
+    shown.press("ArrowDown", "ArrowDown")
     opened.page.wait_for_function(
         "r => r.querySelector('.wb-said').textContent.includes('run the cell again')",
-        arg=widget.root.element_handle(),
+        arg=shown.root.element_handle(),
     )
+    opened.run()
+    assert Widget(opened).hover(*shown.at(10, 5))["load"] == "123,456 score"
     opened.check()
-    opened.close()

@@ -75,7 +75,7 @@ def test_a_registered_dataset_gets_the_new_objects(workbench, catalog, tmp_path)
     register(workbench, "a", "--from", str(parquet(tmp_path / "1.parquet", n=[1])))
     two = parquet(tmp_path / "2.parquet", n=[2, 3])
     said = workbench("catalog", "register", "a", "--from", str(two), "--catalog", "cat")
-    assert "replaced the objects of a: 1 objects" in said.out
+    assert "replaced the objects of a: 1 object," in said.out
 
 
 def test_another_schema_among_the_files_names_the_columns_that_differ(workbench, catalog, tmp_path):

@@ -120,7 +120,7 @@ def test_expire_warns_of_plans_whose_load_goes(workbench, catalog):
     properties = {"cluster": "c", "window": since}
     catalog.commit([Write("plan/abcd", pa.table({"n": [1]}), properties=properties)])
     outcome = workbench("catalog", "expire", "--older-than", "30d")
-    assert "1 plans (abcd) were made from load that goes" in outcome.err
+    assert "1 plan (abcd), made from load that goes," in outcome.err
 
 
 @pytest.mark.parametrize("duration", ["30", "-1d", "0d", "d", "1y"])

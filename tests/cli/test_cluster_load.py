@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from cli.conftest import check_schema
 
 from workbench.errors import Unavailable
 from workbench.node.client import NodeClient
+from workbench.node.kv_client import Kv
 from workbench.session.local_cluster import running
 
 if TYPE_CHECKING:
@@ -50,11 +52,11 @@ def test_the_accesses_of_a_trace_are_made_and_found_again(
     counted = {name: answer.json[name] for name in ("accesses", "writes", "reads", "stale_reads")}
     assert counted == {"accesses": 6, "writes": 3, "reads": 3, "stale_reads": 0}
     assert (answer.json["lost_writes"], answer.json["interrupted"]) == (0, False)
-    with NodeClient(cluster.addresses) as client:
-        assert client.get(b"key-1") is not None
+    with Kv(cluster.addresses) as kv:
+        assert kv.get(b"key-1") is not None
     shown = workbench("cluster", "load", cluster.url, *given[2:])
     assert shown.status == 0
-    assert "3 writes acknowledged, 3 reads answered, 0 calls made again" in shown.out
+    assert "3 writes acknowledged, 3 reads answered, 0 requests made again" in shown.out
     assert "lost      0 of 3 acknowledged writes, all read again" in shown.out
 
 
@@ -76,13 +78,13 @@ def test_a_lost_write_is_exit_status_1(
     small: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = NodeClient.batch_write
+    real = Kv.write
 
-    def forgetful(self: NodeClient, group: int, mutations: Any, **how: Any) -> Any:
-        kept = [(key, None if key == b"key-1" else value) for key, value in mutations]
-        return real(self, group, kept, **how)
+    def forgetful(self: Kv, mutations: Any, **how: Any) -> Any:
+        kept = [replace(each, value=None) if each.key == b"key-1" else each for each in mutations]
+        return real(self, kept, **how)
 
-    monkeypatch.setattr(NodeClient, "batch_write", forgetful)
+    monkeypatch.setattr(Kv, "write", forgetful)
     given = ("cluster", "load", cluster.url, "--trace", str(small), "--seconds", "0.1")
     outcome = workbench(*given, "--json")
     assert outcome.status == 1
@@ -96,13 +98,10 @@ def test_a_cluster_that_stops_answering_ends_it_and_lost_is_not_known(
     small: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from workbench.session import workload
-
     def away(*_: Any, **__: Any) -> Any:
         raise Unavailable("no connection", code="node_unreachable")
 
-    monkeypatch.setattr(workload, "BATCH_DEADLINE_S", 0.0)
-    monkeypatch.setattr(NodeClient, "batch_write", away)
+    monkeypatch.setattr(Kv, "write", away)
     given = ("cluster", "load", cluster.url, "--trace", str(small), "--seconds", "0.1")
     outcome = workbench(*given)
     assert outcome.status == 1

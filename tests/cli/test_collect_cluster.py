@@ -31,11 +31,11 @@ def test_one_round_says_what_it_brought(cluster: FakeCluster, workbench: Callabl
     assert outcome.status == 0
     assert outcome.out.splitlines()[0] == (
         "cluster local: 2 windows, 10 accesses, up to 2026-11-21T12:02:00Z; "
-        "1 routes of version 1, new"
+        "1 route of version 1, new"
     )
     assert "local/load_window" in outcome.out
     again = workbench("collect", URL)
-    assert again.out.startswith("cluster local: no new window; 1 routes of version 1, known")
+    assert again.out.startswith("cluster local: no new window; 1 route of version 1, known")
 
 
 def test_json_of_one_round_fits_its_schema(cluster: FakeCluster, workbench: Callable[..., Any]):
@@ -73,7 +73,7 @@ def test_rounds_outlast_a_cluster_that_does_not_answer(
     assert outcome.status == 0
     assert len(outcome.out.splitlines()) == 1
     assert "warning: not collected: no connection" in outcome.err
-    assert outcome.err.splitlines()[-1] == "collected 2 windows in 1 rounds, 1 without an answer"
+    assert outcome.err.splitlines()[-1] == "collected 2 windows in 1 round, 1 without an answer"
 
 
 def test_rounds_that_all_failed_are_a_failure(cluster: FakeCluster, workbench: Callable[..., Any]):
@@ -91,7 +91,7 @@ def test_ctrl_c_ends_the_rounds_with_a_summary(
     monkeypatch.setattr(module.follow, "__defaults__", (interrupted,))
     outcome = workbench("collect", URL, "--every", "60s")
     assert outcome.status == 130
-    assert "collected 2 windows in 1 rounds" in outcome.err
+    assert "collected 2 windows in 1 round" in outcome.err
 
 
 def test_rounds_end_after_the_time_that_is_given(

@@ -65,6 +65,9 @@ def test_what_is_put_is_got_scanned_and_deleted(workbench, target):
     [
         (("get", "k", "--target", "http://x"), "url_invalid"),
         (("get", "k", "--target", "node://host"), "url_invalid"),
+        (("get", "k", "--target", "node://127.0.0.1:65536"), "url_invalid"),
+        (("get", "k", "--target", "node://127.0.0.1:99999"), "url_invalid"),
+        (("get", "k", "--target", "node://127.0.0.1:0"), "url_invalid"),
         (("get", "k"), "usage"),
         (("get", "0xz", "--target", "node://127.0.0.1:1"), "key_invalid"),
         (("put", "k", "0x0", "--target", "node://127.0.0.1:1"), "key_invalid"),
@@ -72,8 +75,8 @@ def test_what_is_put_is_got_scanned_and_deleted(workbench, target):
         (("get", "k", "--read-ts", "x", "--target", "node://127.0.0.1:1"), "time_invalid"),
         (("scan", "--limit", "0", "--target", "node://127.0.0.1:1"), "usage"),
         (
-            ("get", "k", "--target", "node://127.0.0.1:1", "--timeout", "200ms"),
-            "deadline_exceeded",
+            ("get", "k", "--target", "node://127.0.0.1:1,127.0.0.1:2", "--timeout", "10m"),
+            "node_unreachable",
         ),
     ],
 )

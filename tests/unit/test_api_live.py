@@ -6,8 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
 import workbench as wb
+from workbench.cli.main import cli
 from workbench.session import local_cluster
 
 if TYPE_CHECKING:
@@ -52,7 +54,32 @@ def test_a_cluster_shows_its_nodes_its_routes_and_its_load(
     with wb.connect(cluster.url) as other:
         assert len(other.routes()) >= 2
         assert len(other.load()) >= len(collected.clusters)
-    assert repr(cluster) == f"LocalCluster({cluster.url!r})"
+
+
+def test_a_local_cluster_is_shown_as_the_command_shows_it(
+    cluster: wb.LocalCluster, folder: Path, tmp_path: Path
+) -> None:
+    shown, html = repr(cluster), cluster._repr_html_()
+    told = CliRunner().invoke(cli, ["cluster", "status", "--dir", str(folder / "one")]).output
+    for word in ("127.0.0.1", "leader", "up", "catalog version: ", f"url: {cluster.url}"):
+        assert word in shown
+        assert word in told
+    assert shown.splitlines()[0].endswith(": up")
+    assert "node 1 leads groups 1, 2" in shown
+    assert html.count("<tr>") == 3
+    assert '<td style="text-align:left">leader</td>' in html
+    gone = wb.cluster_up(tmp_path / "<b>gone", nodes=2, groups=1, replicas=1)
+    gone.down()
+    found = gone.status()
+    assert [row["state"] for row in found] == ["down", "down"]
+    assert [row["role"] for row in found] == [None, None]
+    assert "nobody leads group 1" in repr(gone)
+    assert "wb.cluster_up(" in repr(gone)
+    assert "--" not in repr(gone)
+    (tmp_path / "<b>gone" / "cluster.json").unlink()
+    assert repr(gone).startswith("LocalCluster('node://")
+    assert "there is no cluster in" in gone._repr_html_()
+    assert "<b>" not in gone._repr_html_()
 
 
 def test_the_whole_loop_on_a_live_cluster_in_a_running_loop(
@@ -94,7 +121,7 @@ def test_a_plan_that_another_overtook_is_refused_and_says_how_far_it_came(
     with pytest.raises(wb.Conflict) as caught:
         stale.apply(by="anna")
     assert caught.value.code == "plan_stale_version"
-    assert any("0 of 1 actions" in note for note in caught.value.__notes__)
+    assert any("0 of 1 action " in note for note in caught.value.__notes__)
 
 
 def test_an_export_restores_into_an_empty_cluster(

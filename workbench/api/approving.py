@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from workbench.api.results import Result
 from workbench.api.show import counted
-from workbench.api.words import python_words
+from workbench.report import words
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -70,9 +70,10 @@ def approval_of(plan: Plan, decision: Decision, warnings: tuple[str, ...]) -> Ap
     """Return a user's decision as an answer."""
     return Approval(
         _decisions(plan, decision.approved),
-        f"plan {plan.plan_id}: {len(decision.approved)} of {len(plan.actions)} actions stand "
-        f"approved, {len(decision.changed)} changed by {decision.by}",
-        warnings=tuple(map(python_words, warnings)),
+        f"plan {plan.plan_id}: {len(decision.approved)} of "
+        f"{words.counted(len(plan.actions), 'action stands', 'actions stand')} approved, "
+        f"{len(decision.changed)} changed by {decision.by}",
+        warnings=tuple(warnings),
         plan_id=plan.plan_id,
         content_hash=plan.content_hash,
         approved=decision.approved,
@@ -114,7 +115,8 @@ def application_of(answer: ApplyAnswer) -> Application:
         calls = sum(each.call is not None for each in answer.outcomes)
         title = f"plan {plan_id}: {counted(calls, 'call')}, none is made"
     else:
-        title = f"plan {plan_id}: {done} of {count} actions are applied" + (
+        actions = words.counted(count, "action is", "actions are")
+        title = f"plan {plan_id}: {done} of {actions} applied" + (
             f"; the routes are at version {answer.catalog_version}"
             if answer.catalog_version is not None
             else ""

@@ -120,8 +120,8 @@ def export(  # noqa: PLR0913 - as the command's options, all named
     ]
     return Export(
         pa.Table.from_pylist(rows, schema=_GROUPS),
-        f"export {found.name} of cluster {found.cluster} as of {found.read_at}: {found.rows:,} "
-        f"versions, {answer.routes} routes",
+        f"export {found.name} of cluster {found.cluster} as of {found.read_at}: "
+        f"{counted(found.rows, 'version')}, {counted(answer.routes, 'route')}",
         warnings=answer.warnings,
         name=found.name,
         cluster=found.cluster,

@@ -23,7 +23,7 @@ import pyarrow as pa
 from workbench.api.places import Moment, catalog_url, moment_text
 from workbench.api.results import Result
 from workbench.api.show import counted, printable
-from workbench.api.words import in_python
+from workbench.api.words import in_python, methods_in_python
 from workbench.catalog.catalog import Catalog as OpenedCatalog
 from workbench.errors import InvalidArgument, NotFound
 from workbench.model.tables import APPROVAL, RECEIPT, routes_to_table, table_to_routes
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 ROWS_MAX = 1_000_000
 
 
+@methods_in_python
 class Catalog:
     """One catalog, opened; make it with `wb.open`.
 
@@ -97,7 +98,6 @@ class Catalog:
         """Read what others committed since, and return the newest record's number."""
         return self.readable().seq
 
-    @in_python
     def at(self, point: int | str | datetime) -> Catalog:
         """Return the catalog as it was: after a record, or at a time; it can only be read.
 
@@ -133,7 +133,6 @@ class Catalog:
         title = f"{counted(table.num_rows, 'dataset')} of {self.url} at sequence {readable.seq}"
         return Result(table, title, shown=("name", "rows", "bytes", "updated_at"))
 
-    @in_python
     def read(self, name: str) -> Result:
         """Return all rows of one dataset; the objects' hashes are checked first.
 
@@ -141,9 +140,8 @@ class Catalog:
             NotFound: `dataset_absent`, with names that are close.
         """
         table = self.readable().read(name)
-        return Result(table, f"{name}: {table.num_rows:,} rows")
+        return Result(table, f"{name}: {counted(table.num_rows, 'row')}")
 
-    @in_python
     def properties(self, name: str) -> dict[str, str]:
         """Return what was recorded with a dataset: source, assumptions, time that it covers."""
         return dict(self.readable().get(name).properties)
@@ -163,7 +161,6 @@ class Catalog:
             pa.Table.from_pylist(rows, schema=schema), told if rows else "no problem was found"
         )
 
-    @in_python
     def routes(self, cluster: str | None = None, *, version: int | None = None) -> Result:
         """Return the routes of a cluster: the newest, or those of an older catalog version.
 
@@ -201,7 +198,6 @@ class Catalog:
         )
         return Result(found.select(order + rest), title, shown=tuple(order))
 
-    @in_python
     def load(
         self, cluster: str | None = None, *, since: Moment = None, until: Moment = None
     ) -> Result:
@@ -253,7 +249,6 @@ class Catalog:
         rows.sort(key=lambda row: (row["created_at"], row["plan_id"]), reverse=True)
         return Result(pa.Table.from_pylist(rows, schema=_PLANS), _newest_first(len(rows), "plan"))
 
-    @in_python
     def approvals(self, plan: str) -> Result:
         """Return who decided what about a plan, oldest first: the whole history.
 
@@ -271,7 +266,6 @@ class Catalog:
             shown=("action_id", "decision", "by", "at"),
         )
 
-    @in_python
     def jobs(self, cluster: str | None = None, *, plan: str | None = None) -> Result:
         """Return what was executed: the newest try of every action, newest first.
 
@@ -318,7 +312,6 @@ class Catalog:
         ]
         return Result(pa.Table.from_pylist(rows, schema=_EXPORTS), counted(len(rows), "export"))
 
-    @in_python
     def sql(self, text: str, *given: Any, rows_max: int = ROWS_MAX, **named: Any) -> Result:  # noqa: ANN401 - whatever SQL can bind
         """Return the answer of one SELECT in DuckDB's SQL; a dataset is named in double quotes.
 
@@ -351,10 +344,9 @@ class Catalog:
                 hint="use $name throughout, or ? throughout",
             )
         answer = sql(self.readable(), text, named or given, rows_max=rows_max)
-        cut = f"these are the first {rows_max:,} rows; rows_max takes more of them"
+        cut = f"these are the first {counted(rows_max, 'row')}; rows_max takes more of them"
         return Result(answer.table, "SQL", warnings=(cut,) if answer.truncated else ())
 
-    @in_python
     def query(
         self,
         name: str,
@@ -416,7 +408,6 @@ class Catalog:
         ]
         return Result(pa.Table.from_pylist(rows), "queries by name")
 
-    @in_python
     def view(self, cluster: str | None = None) -> ClusterView:
         """Return a cluster as the layers below see it: routes, load, extent.
 

@@ -13,24 +13,25 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from workbench.api.places import Length, length_ms
+from workbench.api.places import Length, length_ms, url_of
 from workbench.api.results import Result
-from workbench.api.show import counted
-from workbench.api.words import in_python
-from workbench.errors import AlreadyExists, InvalidArgument, NotFound
+from workbench.api.show import counted, printable
+from workbench.api.words import in_python, methods_in_python
+from workbench.cli.cluster import state_text, why_texts
+from workbench.errors import AlreadyExists, InvalidArgument, NotFound, WorkbenchError
 from workbench.model.tables import routes_to_table
-from workbench.node.client import NodeClient
+from workbench.node.kv_client import Kv
 from workbench.ports.connector import LoadSource
 from workbench.session import local_cluster
 from workbench.session.collect import read_trace_file
 from workbench.session.collect_live import cluster_of_url
 from workbench.session.demo import generated_accesses
-from workbench.session.system import SystemRng
 from workbench.session.wiring import connectors as installed
 from workbench.session.wiring import open_routes
 from workbench.session.workload import Workload
@@ -52,6 +53,7 @@ DEFAULT_DIRECTORY: Final = "./.workbench/cluster"
 NODE_SCHEME: Final = "node://"
 
 
+@methods_in_python
 class Cluster:
     """A system that was connected to; a context manager that lets go of it at the end.
 
@@ -62,7 +64,7 @@ class Cluster:
     def __init__(self, url: str) -> None:
         self.url = url
         self._source = open_routes(url)
-        self._client: NodeClient | None = None
+        self._kv: Kv | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -124,26 +126,26 @@ class Cluster:
             InvalidArgument: `load_not_for_source`.
             InvalidInput: The trace holds keys that no route or user may have.
         """
-        return Clients(self._node_client(), trace, seconds=seconds)
+        kv = self._opened()
+        return Clients(kv, self._source.snapshot().routes, trace, seconds=seconds)
 
     def close(self) -> None:
         """Let go of connections; the system itself goes on."""
         self._source.close()
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        if self._kv is not None:
+            self._kv.close()
+            self._kv = None
 
-    def _node_client(self) -> NodeClient:
+    def _opened(self) -> Kv:
         if not self.url.startswith(NODE_SCHEME):
             raise InvalidArgument(
                 f"no load can be put on {self.url!r}",
                 code="load_not_for_source",
                 hint=f"name a bundled cluster, as {NODE_SCHEME}127.0.0.1:7001",
             )
-        if self._client is None:
-            addresses = self.url.removeprefix(NODE_SCHEME).removesuffix("/").split(",")
-            self._client = NodeClient(addresses)
-        return self._client
+        if self._kv is None:
+            self._kv = Kv(self.url.removeprefix(NODE_SCHEME).removesuffix("/").split(","))
+        return self._kv
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -163,8 +165,22 @@ class Cluster:
         return f"{type(self).__name__}({self.url!r})"
 
 
+@methods_in_python
 class LocalCluster(Cluster):
     """Bundled nodes on this machine, which serve; made by `wb.cluster_up`.
+
+    As the last line of a cell it shows its nodes, what each says of its groups, and who leads
+    them, asked anew each time. Left by the end of `with`, it is stopped if it was started here.
+
+    Examples:
+        >>> with wb.cluster_up("./tried", nodes=1, groups=2, window="1s") as cluster:
+        ...     found = cluster.status()
+        ...     len(cluster.routes())
+        2
+        >>> [(row["group"], row["state"], row["role"]) for row in found]
+        [(1, 'up', 'leader'), (2, 'up', 'leader')]
+        >>> cluster.status()[0]["state"]
+        'down'
 
     Attributes:
         directory: Where it keeps its files.
@@ -177,12 +193,29 @@ class LocalCluster(Cluster):
         self.started = started
 
     def status(self) -> Result:
-        """Return how the nodes are: a row per node and group; null is what nobody says."""
+        """Return how the nodes are: a row per node and group, as `cluster status` shows them.
+
+        `state` is up, down or not serving: a node is up when it answers and knows who leads each
+        of its groups. A group is served by the node whose row says `serving`. Null is what nobody
+        says. The notes tell which groups nobody leads, and why a node is not up.
+
+        Raises:
+            NotFound: `cluster_absent`: its files are gone.
+        """
         found = local_cluster.status(self.directory)
         rows = [row for node in found.nodes for row in _node_rows(node)]
+        state = "up" if found.up else "not up"
+        version = found.catalog_version
         return Result(
             pa.Table.from_pylist(rows, schema=_STATUS),
-            f"cluster {found.cluster_id} in {found.dir}: {'up' if found.up else 'not up'}",
+            f"cluster {found.cluster_id} in {found.dir}: {state}",
+            notes=(
+                _led_text(found),
+                f"catalog version: {'not known' if version is None else version}",
+                f"url: {found.url}",
+                *why_texts(found),
+            ),
+            shown=_STATUS_SHOWN,
         )
 
     def down(self) -> int:
@@ -206,7 +239,21 @@ class LocalCluster(Cluster):
         else:
             self.close()
 
+    def __repr__(self) -> str:
+        """Return its status as text; where that cannot be read, what names it, and why."""
+        try:
+            return repr(self.status())
+        except WorkbenchError as error:
+            return f"{super().__repr__()}: {printable(str(error))}"
 
+    def _repr_html_(self) -> str:
+        try:
+            return self.status()._repr_html_()
+        except WorkbenchError:
+            return f"<p>{escape(repr(self))}</p>"
+
+
+@methods_in_python
 class Clients:
     """Clients that write and read in the background; made by `Cluster.clients`.
 
@@ -215,16 +262,20 @@ class Clients:
     """
 
     def __init__(
-        self, client: NodeClient, trace: str | os.PathLike[str] | None, *, seconds: float
+        self,
+        kv: Kv,
+        routes: Sequence[RouteDescriptor],
+        trace: str | os.PathLike[str] | None,
+        *,
+        seconds: float,
     ) -> None:
         self._work = Workload(
             generated_accesses()
             if trace is None
             else read_trace_file(Path(trace), TraceOptions()).accesses,
-            client.list_routes().routes,
-            client,
+            routes,
+            kv,
             seconds=seconds,
-            client_id=SystemRng().uuid().bytes,
         )
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="clients")
         self._playing: Future[Played] | None = None
@@ -294,12 +345,13 @@ def connect(url: str) -> Cluster:
         url: As "node://127.0.0.1:7001" or "file:ROUTES.json".
 
     Raises:
-        InvalidArgument: `connector_unknown`, or the connector cannot read the URL.
+        InvalidArgument: `source_unknown`, `connector_unknown`, or the connector cannot read it.
         WorkbenchError: `connector_broken`: its package cannot be loaded.
     """
-    return Cluster(url)
+    return Cluster(url_of(url))
 
 
+@in_python
 def connectors() -> Result:
     """Return the systems that can be reached, with the problem where a connector is broken."""
     rows = [asdict(each) for each in installed()]
@@ -314,6 +366,7 @@ def cluster_up(  # noqa: PLR0913 - as the command's options, all named
     *,
     nodes: int | None = None,
     groups: int | None = None,
+    replicas: int | None = None,
     routes: str | os.PathLike[str] | None = None,
     window: Length | None = None,
     buckets: int | None = None,
@@ -334,6 +387,7 @@ def cluster_up(  # noqa: PLR0913 - as the command's options, all named
         directory: Where it keeps its files.
         nodes: How many; 3 for a new cluster.
         groups: How many; 4 for a new cluster, or as many as `routes` has.
+        replicas: Nodes that keep each group; 3 for a new cluster, or 1 where there are fewer.
         routes: A file with the routes to start with; None makes one per group.
         window: Length of a load window; 60 s for a new cluster. A window has to close before
             `wb.collect` finds it.
@@ -351,6 +405,7 @@ def cluster_up(  # noqa: PLR0913 - as the command's options, all named
             place,
             nodes=nodes,
             groups=groups,
+            replicas=replicas,
             routes=None if routes is None else _routes(routes),
             window_ms=None if window is None else length_ms(window),
             buckets=buckets,
@@ -391,20 +446,37 @@ def _routes(path: str | os.PathLike[str]) -> Sequence[RouteDescriptor]:
         source.close()
 
 
+def _led_text(found: ClusterStatus) -> str:
+    """Return by node which groups it serves, and which ones nobody does."""
+    kept = {group for node in found.nodes for group in node.groups}
+    led: dict[int, list[int]] = {}
+    for group, node in sorted(found.served.items()):
+        led.setdefault(node, []).append(group)
+    said = [f"node {node} leads {_groups_text(groups)}" for node, groups in sorted(led.items())]
+    if idle := sorted(kept - set(found.served)):
+        said.append(f"nobody leads {_groups_text(idle)}")
+    return "; ".join(said)
+
+
+def _groups_text(groups: Sequence[int]) -> str:
+    return f"group{'' if len(groups) == 1 else 's'} {', '.join(map(str, groups))}"
+
+
 def _node_rows(node: NodeState) -> list[dict[str, Any]]:
-    head = {"node": node.node, "address": node.address, "up": node.up, "pid": node.pid}
+    head = {
+        "node": node.node,
+        "address": node.address,
+        "state": state_text(node),
+        "up": node.up,
+        "pid": node.pid,
+        "last_line": None if node.up else node.last_line,
+    }
     rows = []
     for group in node.groups:
         known = node.group(group)
-        rows.append(
-            {
-                **head,
-                "group": group,
-                "role": known.role if known else None,
-                "applied_index": known.applied_index if known else None,
-                "last_line": None if node.up else node.last_line,
-            }
-        )
+        fields = ("role", "term", "commit_index", "applied_index", "serving")
+        told = {name: None if known is None else getattr(known, name) for name in fields}
+        rows.append({**head, "group": group, **told})
     return rows or [head]
 
 
@@ -412,11 +484,27 @@ _STATUS: Final = pa.schema(
     [
         pa.field("node", pa.int64()),
         pa.field("address", pa.string()),
+        pa.field("state", pa.string()),
         pa.field("up", pa.bool_()),
         pa.field("pid", pa.int64()),
         pa.field("group", pa.uint64()),
         pa.field("role", pa.string()),
+        pa.field("term", pa.int64()),
+        pa.field("commit_index", pa.int64()),
         pa.field("applied_index", pa.int64()),
+        pa.field("serving", pa.bool_()),
         pa.field("last_line", pa.string()),
     ]
+)
+# What `cluster status` shows.
+_STATUS_SHOWN: Final = (
+    "node",
+    "address",
+    "state",
+    "pid",
+    "group",
+    "role",
+    "term",
+    "commit_index",
+    "applied_index",
 )

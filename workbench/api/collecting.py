@@ -18,7 +18,8 @@ import pyarrow as pa
 from workbench.api.catalog import Catalog
 from workbench.api.places import HasUrl, Length, catalog_url, length_ms, url_of
 from workbench.api.results import Result
-from workbench.api.words import in_python
+from workbench.api.show import counted
+from workbench.api.words import in_python, say_in_python
 from workbench.errors import InvalidArgument, Unavailable
 from workbench.model.times import rfc3339
 from workbench.session.collect import TRACE_SCHEME, CollectOptions, trace_path
@@ -210,6 +211,7 @@ def collect(  # noqa: PLR0913 - as the command's options, all named
     return _trace(collect_trace(text, place, options))
 
 
+@in_python
 def follow(  # noqa: PLR0913 - as the command's options, all named
     source: str | HasUrl,
     catalog: Catalog | str | os.PathLike[str] | None = None,
@@ -239,7 +241,11 @@ def follow(  # noqa: PLR0913 - as the command's options, all named
     )
     options = LiveOptions(cluster=cluster)
     for answer in follow_live(_source(source), _place(catalog), options, rounds):
-        yield answer if isinstance(answer, Unavailable) else _live(answer)
+        if isinstance(answer, Unavailable):
+            say_in_python(answer)
+            yield answer
+        else:
+            yield _live(answer)
 
 
 def _source(source: str | os.PathLike[str] | HasUrl) -> str:
@@ -261,8 +267,8 @@ def _trace(answer: Collected) -> Collection:
     state = "collected" if answer.written else "already collected"
     return Collection(
         _rows(answer.datasets),
-        f"{state}: {answer.accesses:,} accesses of cluster {answer.cluster} on {answer.routes} "
-        f"routes, {rfc3339(answer.since)} to {rfc3339(answer.until)}",
+        f"{state}: {_accesses(answer.accesses)} of cluster {answer.cluster} on "
+        f"{counted(answer.routes, 'route')}, {rfc3339(answer.since)} to {rfc3339(answer.until)}",
         warnings=answer.warnings,
         shown=("name", "rows", "windows"),
         cluster=answer.cluster,
@@ -275,12 +281,12 @@ def _trace(answer: Collected) -> Collection:
 
 
 def _live(answer: LiveCollected) -> Collection:
-    accesses = "" if answer.accesses is None else f", {answer.accesses:,} accesses"
-    new = f"{answer.new_windows} new windows{accesses}" if answer.new_windows else "no new window"
+    accesses = "" if answer.accesses is None else f", {_accesses(answer.accesses)}"
+    new = counted(answer.new_windows, "new window") + (accesses if answer.new_windows else "")
     return Collection(
         _rows(answer.datasets),
-        f"cluster {answer.cluster}: {new}; {answer.routes} routes of version "
-        f"{answer.catalog_version}",
+        f"cluster {answer.cluster}: {new}; {counted(answer.routes, 'route')} of "
+        f"version {answer.catalog_version}",
         warnings=answer.warnings,
         shown=("name", "rows", "windows"),
         cluster=answer.cluster,
@@ -292,6 +298,10 @@ def _live(answer: LiveCollected) -> Collection:
         catalog_version=answer.catalog_version,
         assumptions=answer.assumptions,
     )
+
+
+def _accesses(count: int) -> str:
+    return counted(count, "access", "accesses")
 
 
 def _rows(found: tuple[CollectedDataset, ...]) -> pa.Table:

@@ -13,7 +13,7 @@ from workbench.api.catalog import open as open_catalog
 from workbench.api.places import Moment, count_of, moment_text, number_of
 from workbench.api.results import Result
 from workbench.api.show import counted
-from workbench.api.words import in_python
+from workbench.api.words import in_python, methods_in_python
 from workbench.errors import InvalidArgument
 from workbench.model.plan import OBJECTIVES, ActionKind, Objective
 from workbench.model.times import rfc3339
@@ -111,6 +111,7 @@ class Comparison(Result):
     heldout_until: datetime
 
 
+@methods_in_python
 @dataclass(frozen=True, slots=True, repr=False)
 class Picture:
     """Load over time and key range, drawn; a notebook shows it.
@@ -429,8 +430,8 @@ def _hot_warnings(answer: HotAnswer) -> list[str]:
     if lost.buckets:
         part = "load of unknown size" if lost.share is None else f"{lost.share:.1%} of the load"
         said.append(
-            f"{part} is left out: it was measured in {lost.buckets:,} buckets across a bound of "
-            "the routes as they are now (`since` takes a later start)"
+            f"{part} is left out: it was measured in {counted(lost.buckets, 'bucket')} across a "
+            "bound of the routes as they are now (`since` takes a later start)"
         )
     return said
 

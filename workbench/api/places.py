@@ -37,8 +37,19 @@ class HasUrl(Protocol):
 
 
 def url_of(system: str | HasUrl) -> str:
-    """Return the URL of a system."""
-    return system if isinstance(system, str) else system.url
+    """Return the URL of a system.
+
+    Raises:
+        InvalidArgument: `source_unknown`: it is neither a URL nor something that has one.
+    """
+    url = system if isinstance(system, str) else getattr(system, "url", None)
+    if not isinstance(url, str):
+        raise InvalidArgument(
+            f"{system!r:.64} is no system",
+            code="source_unknown",
+            hint='give a URL as "node://127.0.0.1:7001", or what wb.connect returned',
+        )
+    return url
 
 
 def catalog_url(place: str | Path | os.PathLike[str] | None) -> str:

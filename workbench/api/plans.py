@@ -28,11 +28,11 @@ from workbench.api.approving import (
 )
 from workbench.api.catalog import Catalog
 from workbench.api.catalog import open as open_catalog
-from workbench.api.places import HasUrl, Moment, name_of
+from workbench.api.places import HasUrl, Moment, name_of, url_of
 from workbench.api.results import Result
 from workbench.api.show import counted
 from workbench.api.verification import Report, Verification, report_of, verification_of
-from workbench.api.words import in_python, python_words
+from workbench.api.words import in_python, methods_in_python
 from workbench.errors import InvalidArgument, WorkbenchError
 from workbench.model.keys import printable_key
 from workbench.model.plan import ActionKind, plan_to_json
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
 HEAVY_SHOWN: Final = 3
 
 
+@methods_in_python
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Plan(Result):
     """A proposal: a row per action, in the order in which they are made.
@@ -156,7 +157,6 @@ class Plan(Result):
         """Return the document as JSON values: docs/formats/plan.md says what is in it."""
         return plan_to_json(self.model)
 
-    @in_python
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the document to a file whose name ends with .json or .parquet.
 
@@ -174,7 +174,6 @@ class Plan(Result):
         plan_to_file(self.model, target)
         return target
 
-    @in_python
     def replay(
         self, *, on: str | None = None, since: Moment = None, until: Moment = None
     ) -> Verification:
@@ -197,7 +196,6 @@ class Plan(Result):
         """
         return verification_of(self.catalog, self.model, on=on, since=since, until=until)
 
-    @in_python
     def explain(self, action: str) -> Result:
         """Return one action's loads, as the plan states them and computed anew by SQL.
 
@@ -219,7 +217,6 @@ class Plan(Result):
             pa.Table.from_pylist(rows), f"{action} at {key}", notes=tuple(found.action.reasons)
         )
 
-    @in_python
     def approve(
         self,
         *actions: str,
@@ -270,7 +267,6 @@ class Plan(Result):
             dry_run=dry_run,
         )
 
-    @in_python
     def withdraw(self, *actions: str, by: str | None = None) -> Approval:
         """Take an approval back; it stays in the history. Arguments as of `approve`."""
         decision = approve(
@@ -282,7 +278,6 @@ class Plan(Result):
         )
         return approval_of(self.model, decision, ())
 
-    @in_python
     def apply(
         self,
         to: str | HasUrl | None = None,
@@ -309,7 +304,7 @@ class Plan(Result):
                 again. `lease_held`: somebody else applies a plan just now.
             Unavailable, OutcomeUnknown: Apply again: it looks before it repeats anything.
         """
-        url = to if to is None or isinstance(to, str) else to.url
+        url = None if to is None else url_of(to)
         work = Work(self.catalog.writable(), self.model, url, by=name_of(by))
         if dry_run:
             return application_of(work.preview())
@@ -322,7 +317,6 @@ class Plan(Result):
             raise
         return application_of(work.answer())
 
-    @in_python
     def jobs(self) -> Result:
         """Return what was executed of it: the newest try of every action, newest first."""
         return self.catalog.jobs(plan=self.plan_id)
@@ -331,7 +325,6 @@ class Plan(Result):
         """Return who decided what about it, oldest first."""
         return self.catalog.approvals(self.plan_id)
 
-    @in_python
     def report(
         self, path: str | os.PathLike[str] = "report.html", *, on: str | None = None
     ) -> Report:
@@ -382,8 +375,8 @@ def plan_of(catalog: Catalog, document: Document, warnings: Iterable[str] = ()) 
         pa.Table.from_pylist(rows, schema=_ACTIONS),
         f"plan {document.plan_id} for {document.cluster}: "
         f"{headline(document) if rows else nothing}, {window}",
-        notes=tuple(map(python_words, _sentences(document))),
-        warnings=tuple(map(python_words, warnings)),
+        notes=tuple(_sentences(document)),
+        warnings=tuple(warnings),
         shown=(
             "id",
             "route_id",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 from workbench.api.show import html_of, text_of
+from workbench.api.words import python_words
 from workbench.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -50,6 +51,12 @@ class Result:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Say in Python what the layers below say for the command line."""
+        for name in ("notes", "warnings"):
+            said = tuple(map(python_words, getattr(self, name)))
+            object.__setattr__(self, name, said)  # the one time that it is not frozen
 
     @property
     def columns(self) -> list[str]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from workbench.cli.sql_output import cell, is_number
 from workbench.model.times import rfc3339
+from workbench.report import words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,9 +103,9 @@ def shown(name: str, value: Any) -> str:  # noqa: ANN401 - whatever a table hold
     return text
 
 
-def counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str, many: str | None = None) -> str:
     """Return a number of things as one says it: "no plans", "1 plan", "2 plans"."""
-    return f"{f'{count:,}' if count else 'no'} {noun}{'' if count == 1 else 's'}"
+    return words.counted(count, noun, many) if count else f"no {many or noun + 's'}"
 
 
 def printable(text: str) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import pyarrow as pa
 
 from workbench.api.places import Moment, moment_text
 from workbench.api.results import Result
-from workbench.api.show import printable
+from workbench.api.show import NULL, printable
 from workbench.api.words import python_words
 from workbench.cli.verify import verdict_text
 from workbench.model.times import rfc3339
@@ -69,14 +69,26 @@ class Verification(Result):
         return self.outcome == "held"
 
     def by_window(self) -> Result:
-        """Return the hottest route's share in each window, without the plan and with it."""
+        """Return the hottest route's share in each window, without the plan and with it.
+
+        Each window has a hottest route of its own, so these shares are higher than that of all
+        windows together, which the forecast is about. Null where a window has no load.
+
+        Examples:
+            >>> list(wb.verify(plan).by_window()[0])
+            ['window_start', 'share_before', 'share_after']
+        """
         before, after = self.answer.replayed.before, self.answer.replayed.after
         shares = {
             "window_start": pa.array(before.times, pa.timestamp("us", tz="UTC")),
             "share_before": pa.array(before.max_share_per_window, pa.float64(), from_pandas=True),
             "share_after": pa.array(after.max_share_per_window, pa.float64(), from_pandas=True),
         }
-        return Result(pa.table(shares), "the hottest route's share, window by window")
+        return Result(
+            pa.table(shares),
+            "the hottest route's share, window by window",
+            notes=(_WINDOW_COLUMNS,),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +157,9 @@ def verification_of(  # noqa: PLR0913 - the question's own parts, named
         notes=(
             shares,
             f"{_CAME[answer.execution]}: {rfc3339(replayed.since)} to {rfc3339(replayed.until)}",
+            _ROUTE_COLUMNS,
         ),
-        warnings=tuple(map(python_words, answer.warnings)),
+        warnings=answer.warnings,
         plan_id=plan.plan_id,
         since=replayed.since,
         until=replayed.until,
@@ -171,6 +184,14 @@ def report_of(catalog: Catalog, plan: Plan, path: Path, *, on: str | None) -> Re
     return Report(path, plan.plan_id, path.stat().st_size)
 
 
+_ROUTE_COLUMNS: Final = (
+    "load: what was counted in that time on each route that the plan leaves; share: its part of "
+    "all of them; .by_window() has them over time"
+)
+_WINDOW_COLUMNS: Final = (
+    "share_before, share_after: of the load in that window, the part on the route that was hottest "
+    f"in it, on the routes as they were and as the plan leaves them; {NULL} where there was no load"
+)
 _CAME = {
     Execution.REPLAYED: "replayed",
     Execution.APPLIED: "came after it was applied",

@@ -16,6 +16,7 @@ from workbench.cli.common import (
     warn,
 )
 from workbench.model.keys import printable_key
+from workbench.report.words import counted
 
 if TYPE_CHECKING:
     from workbench.errors import WorkbenchError
@@ -166,7 +167,7 @@ def call_fields(call: PreparedCall, *, predicted: bool) -> dict[str, Any]:
 def print_calls(answer: ApplyAnswer) -> None:
     """Print the calls that would be made, as they would be made."""
     calls = [outcome for outcome in answer.outcomes if outcome.call]
-    click.echo(f"plan {answer.plan.plan_id}: {len(calls)} calls, none is made")
+    click.echo(f"plan {answer.plan.plan_id}: {counted(len(calls), 'call')}, none is made")
     for outcome in answer.outcomes:
         name = outcome.action.action_id
         if outcome.call is None:
@@ -212,7 +213,7 @@ def print_outcomes(answer: ApplyAnswer) -> None:
         return
     earlier = f", {before} were before" if before else ""
     click.echo(
-        f"{now} of {len(answer.outcomes)} actions applied to {answer.target}{earlier}; "
+        f"{now} of {counted(len(answer.outcomes), 'action')} applied to {answer.target}{earlier}; "
         f"the routes are at version {answer.catalog_version}"
     )
     if now + before == len(answer.outcomes):

@@ -14,6 +14,7 @@ from workbench.cli.common import (
     warn,
 )
 from workbench.model.times import rfc3339
+from workbench.report.words import counted
 
 if TYPE_CHECKING:
     from workbench.catalog.catalog import Catalog
@@ -159,7 +160,8 @@ def _approve_by_policy(
     else:
         verb = "would approve" if dry_run else "approved"
         click.echo(
-            f"policy {policy.name} {verb} {len(decision.actions)} actions of plan {found.plan_id}"
+            f"policy {policy.name} {verb} {counted(len(decision.actions), 'action')} "
+            f"of plan {found.plan_id}"
         )
     return 1 if decision.broken else 0
 

@@ -10,6 +10,7 @@ from workbench.cli.catalog_import import import_legacy, register
 from workbench.cli.catalog_upkeep import compact, expire, gc, rm
 from workbench.cli.common import catalog_option, emit, json_option, print_table, progress_bar, warn
 from workbench.model.times import parse_time, rfc3339
+from workbench.report.words import counted
 
 if TYPE_CHECKING:
     from workbench.catalog.catalog import Catalog
@@ -132,7 +133,7 @@ def show(name: str, catalog_url: str, at: str | None, as_json: bool) -> None:
     for key, value in sorted(manifest.properties.items()):
         click.echo(f"{key:<20} {value}")
     for each in manifest.objects:
-        click.echo(f"object       {each.key}, {each.size:,} bytes, sha256 {each.sha256}")
+        click.echo(f"object       {each.key}, {counted(each.size, 'byte')}, sha256 {each.sha256}")
 
 
 @catalog.command()
@@ -166,10 +167,10 @@ def verify(catalog_url: str, as_json: bool) -> int:
         click.echo(f"{each.key}: {each.reason}")
     for note in notes:
         click.echo(f"information: {note}")
-    state = f"{len(found.problems)} problems" if found.problems else "no problem"
+    state = counted(len(found.problems), "problem") if found.problems else "no problem"
     click.echo(
-        f"{found.records} records, {found.checkpoints} checkpoints and {found.objects} objects "
-        f"checked: {state}"
+        f"{counted(found.records, 'record')}, {counted(found.checkpoints, 'checkpoint')} and "
+        f"{counted(found.objects, 'object')} checked: {state}"
     )
     if found.problems:
         click.echo("`workbench catalog repair` says what can be done")
@@ -237,7 +238,7 @@ def _open(url: str, at: str | None) -> Catalog | CatalogAt:
 
 def _print_datasets(manifests: list[Manifest], when: str) -> None:
     print_table(
-        f"{len(manifests)} datasets {when}",
+        f"{counted(len(manifests), 'dataset')} {when}",
         [("name", "left"), ("rows", "right"), ("bytes", "right"), ("updated", "left")],
         [
             [

@@ -10,6 +10,7 @@ import click
 
 from workbench.cli.common import catalog_option, emit, json_option, progress_bar, warn
 from workbench.errors import InvalidArgument
+from workbench.report.words import counted
 
 if TYPE_CHECKING:
     from workbench.session.legacy import Imported
@@ -90,8 +91,9 @@ def register(
         click.echo(f"{name} is registered with these objects already")
         return
     verb = "replaced the objects of" if answer.existing else "registered"
-    rows = "" if manifest.row_count is None else f", {manifest.row_count:,} rows"
-    click.echo(f"{verb} {name}: {len(manifest.objects)} objects, {size:,} bytes{rows}")
+    rows = "" if manifest.row_count is None else f", {counted(manifest.row_count, 'row')}"
+    objects = counted(len(manifest.objects), "object")
+    click.echo(f"{verb} {name}: {objects}, {counted(size, 'byte')}{rows}")
 
 
 @click.command(name="import-legacy")
@@ -149,14 +151,16 @@ def _show(outcome: Imported) -> None:
     held = len(outcome.names) - len(outcome.written)
     verb = "would import" if outcome.dry_run else "imported"
     click.echo(
-        f"{verb} {len(outcome.written)} of {len(outcome.names)} datasets from {outcome.source}"
-        + (f"; {held} are there already" if held else "")
+        f"{verb} {len(outcome.written)} of {counted(len(outcome.names), 'dataset')} "
+        f"from {outcome.source}" + (f"; {held} are there already" if held else "")
     )
     if outcome.copied or outcome.found:
         again = f", {outcome.found} were there" if outcome.found else ""
-        click.echo(f"copied {outcome.copied} objects, {outcome.copied_bytes:,} bytes{again}")
+        copied = counted(outcome.copied, "object")
+        click.echo(f"copied {copied}, {counted(outcome.copied_bytes, 'byte')}{again}")
     if outcome.referenced:
-        click.echo(f"{outcome.referenced} objects stay where they lie")
+        many = "objects stay where they lie"
+        click.echo(counted(outcome.referenced, "object stays where it lies", many))
     if outcome.written and not outcome.dry_run:
         click.echo("their times are kept as properties legacy_created_at and legacy_updated_at")
 

@@ -17,6 +17,7 @@ from workbench.cli.common import (
     warn,
 )
 from workbench.model.times import rfc3339
+from workbench.report.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -129,8 +130,8 @@ def expire(
     if found.plans:
         verb = "can no longer" if apply else "could no longer"
         warn(
-            f"{len(found.plans)} plans ({', '.join(found.plans[:3])}"
-            f"{', …' if len(found.plans) > 3 else ''}) were made from load that goes: they {verb} "
+            f"{counted(len(found.plans), 'plan')} ({', '.join(found.plans[:3])}"
+            f"{', …' if len(found.plans) > 3 else ''}), made from load that goes, {verb} "
             "be verified"
         )
     if as_json:
@@ -210,9 +211,9 @@ def rm(names: tuple[str, ...], apply: bool, catalog_url: str, as_json: bool) -> 
         emit("catalog_rm", {"applied": apply, "datasets": datasets})
         return
     for each in gone:
-        rows = "rows not counted" if each.row_count is None else f"{each.row_count:,} rows"
-        size = sum(ref.size for ref in each.objects)
-        click.echo(f"{'removed' if apply else 'to remove'}: {each.name}, {rows}, {size:,} bytes")
+        rows = "rows not counted" if each.row_count is None else counted(each.row_count, "row")
+        size = counted(sum(ref.size for ref in each.objects), "byte")
+        click.echo(f"{'removed' if apply else 'to remove'}: {each.name}, {rows}, {size}")
     _say_undone(apply)
 
 
@@ -289,12 +290,16 @@ def _print_garbage(found: Collected) -> None:
         click.echo(f"the catalog {verb} from sequence {floor} on, so far from {survey.floor}")
     if survey.trim:
         verb = "deleted" if found.applied else "to be deleted"
-        click.echo(f"{verb}: {len(survey.trim):,} records and checkpoints before what is kept")
+        click.echo(f"{verb}: {_trimmed(len(survey.trim))} before what is kept")
     if survey.trim_later and survey.trim_since is not None:
         when = rfc3339(survey.trim_since + survey.grace)
-        click.echo(f"{survey.trim_later:,} records and checkpoints wait until {when}")
+        click.echo(f"{_trimmed(survey.trim_later)} to be deleted from {when} on")
     if found.temporary:
-        click.echo(f"deleted: {found.temporary:,} abandoned temporary files")
+        click.echo(f"deleted: {counted(found.temporary, 'abandoned temporary file')}")
+
+
+def _trimmed(number: int) -> str:
+    return counted(number, "record or checkpoint", "records and checkpoints")
 
 
 def _garbage(found: Collected) -> dict[str, Any]:

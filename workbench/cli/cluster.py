@@ -18,6 +18,7 @@ from workbench.cli.common import (
     warn,
 )
 from workbench.errors import AlreadyExists
+from workbench.report.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +120,8 @@ def up_(directory: Path, routes: str | None, as_json: bool, **options: int | Non
     Group g is kept by --replicas nodes in turn, from node ((g - 1) mod nodes) + 1. An existing
     cluster keeps its data, groups and ports; options that contradict it are refused. One that is
     up already is shown as `cluster status` does. Where a node of an existing cluster cannot start,
-    and every group has a majority without it, the others serve, and the exit status is 1.
+    be it for a damaged node.toml, and every group has a majority without it, the others serve, and
+    the exit status is 1.
 
     \b
     Examples:
@@ -166,9 +168,9 @@ def up_(directory: Path, routes: str | None, as_json: bool, **options: int | Non
 def status_(directory: Path, as_json: bool) -> int:
     """Show the nodes and what each says of its groups; exit with 1 where a node is not up.
 
-    Of a node that is not up, the last line of its node.log is shown. In JSON, metrics_address is
-    where it serves /metrics, /healthz and /readyz. What a node that does not answer would say is
-    null.
+    Of a node that is not up, the last line of its node.log is shown; of one whose node.toml is
+    damaged, what is wrong with it, and the status is 1. In JSON, metrics_address is where it serves
+    /metrics, /healthz and /readyz. What a node that does not answer would say is null.
 
     \b
     Examples:
@@ -271,18 +273,25 @@ def _print_load(done: Loaded) -> None:
     played, checked = done.played, done.checked
     click.echo(f"trace     {done.trace}, made in {played.seconds:.0f} s")
     click.echo(
-        f"cluster   {played.writes:,} writes acknowledged, {played.reads:,} reads answered, "
-        f"{played.retries:,} calls made again"
+        f"cluster   {counted(played.writes, 'write')} acknowledged, "
+        f"{counted(played.reads, 'read')} answered, {counted(played.retries, 'request')} made again"
     )
-    click.echo(f"stale     {played.stale_reads:,} reads were older than a write before them")
+    click.echo(f"stale     {stale_text(played.stale_reads)}")
     if checked is None:
         click.echo("lost      not known: the writes could not be read again")
         return
     click.echo(
-        f"lost      {checked.lost} of {checked.writes:,} acknowledged writes, all read again"
+        f"lost      {checked.lost} of {counted(checked.writes, 'acknowledged write')}, "
+        "all read again"
     )
     for example in checked.examples:
         click.echo(f"          {example}")
+
+
+def stale_text(reads: int) -> str:
+    """Return how many reads did not see a write that was acknowledged before them."""
+    many = "reads were older than a write before them"
+    return counted(reads, "read was older than a write before it", many)
 
 
 def _load_fields(done: Loaded) -> dict[str, Any]:
@@ -304,14 +313,34 @@ def _load_fields(done: Loaded) -> dict[str, Any]:
 
 def _print_why(found: ClusterStatus) -> None:
     """Print what each node that is not up wrote last, and what to do."""
+    for line in why_texts(found):
+        click.echo(line)
+
+
+def why_texts(found: ClusterStatus) -> list[str]:
+    """Return what each node wrote last that is not up, what is damaged, and what to do."""
     away = [node for node in found.nodes if not node.up]
+    lines = []
     for node in away:
         said = "nothing in its node.log" if node.last_line is None else node.last_line
         said = "it is being added, and has no vote yet" if node.joining else said
-        click.echo(f"node {node.node}: {said}")
-    if away:
+        lines.append(f"node {node.node}: {said if node.problem is None else node.problem}")
+    damaged = [node for node in found.nodes if node.problem is not None]
+    lines += [f"node {node.node}, which runs: {node.problem}" for node in damaged if node.up]
+    for node in damaged:
+        lines.append(
+            f"next: restore {node.dir / 'node.toml'}, "
+            f"or workbench cluster remove-node {node.node} --dir {found.dir}"
+        )
+    if away and not damaged:
         command = "add-node" if all(node.joining for node in away) else "up"
-        click.echo(f"next: workbench cluster {command} --dir {found.dir}")
+        lines.append(f"next: workbench cluster {command} --dir {found.dir}")
+    return lines
+
+
+def state_text(node: NodeState) -> str:
+    """Return how a node is, in a word or two."""
+    return "up" if node.up else "down" if node.pid is None else "not serving"
 
 
 def _routes(text: str) -> tuple[RouteDescriptor, ...]:
@@ -335,8 +364,8 @@ def _print(found: ClusterStatus) -> None:
 
 
 def _rows(node: NodeState) -> list[list[str]]:
-    state = "up" if node.up else "down" if node.pid is None else "not serving"
-    head = [str(node.node), node.address, state, "" if node.pid is None else str(node.pid)]
+    pid = "" if node.pid is None else str(node.pid)
+    head = [str(node.node), node.address, state_text(node), pid]
     rows = []
     for group in node.groups:
         known = node.group(group)
@@ -367,6 +396,7 @@ def _node_fields(node: NodeState) -> dict[str, Any]:
         "dir": str(node.dir),
         "up": node.up,
         "last_line": None if node.up else node.last_line,
+        "problem": node.problem,
         "groups": [_group_fields(node, group) for group in node.groups],
     }
 

@@ -20,6 +20,7 @@ from workbench.cli.common import (
 )
 from workbench.errors import InvalidArgument
 from workbench.model.times import rfc3339
+from workbench.report.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from workbench.session.collect_live import LiveCollected, LiveOptions
     from workbench.traces.readers import TraceOptions
 
-_LIVE_ONLY: Final = frozenset({"every_ms", "times", "for_ms"})
+_LIVE_ONLY: Final = frozenset({"every_ms", "times", "for_ms", "require_all"})
 _TRACE_ONLY: Final = frozenset(
     {
         "routes",
@@ -161,6 +162,11 @@ def collect_options(given: dict[str, Any], *, cluster: str | None, routes: str) 
 )
 @click.option("--times", type=click.IntRange(1), help="With --every: end after so many rounds.")
 @click.option("--for", "for_ms", type=Duration(), help="With --every: end after so long.")
+@click.option(
+    "--require-all",
+    is_flag=True,
+    help="Collect nothing where a part of the cluster does not answer.",
+)
 @trace_options
 @json_option
 @click.pass_context
@@ -174,7 +180,8 @@ def collect(ctx: click.Context, /, source: str, as_json: bool, **given: Any) -> 
     Or SOURCE is the URL of a running cluster, as node://HOST:PORT: what is new of its load windows
     and routes is added to what was collected before. With --every that is done until Ctrl-C, or
     as long as --times and --for say; a cluster that does not answer is tried again. With --json
-    each round is then one line.
+    each round is then one line. Where a node does not answer, what the others tell is collected,
+    and a warning names it; with --require-all nothing is.
 
     \b
     Examples:
@@ -230,8 +237,9 @@ def _collect_trace(source: str, as_json: bool, given: dict[str, Any]) -> None:
         return
     state = "collected" if answer.written else "already collected"
     click.echo(
-        f"{state} {answer.accesses:,} {_accesses(answer.accesses)} of cluster {answer.cluster}, "
-        f"{rfc3339(answer.since)} to {rfc3339(answer.until)}, {answer.routes} routes"
+        f"{state} {_accesses(answer.accesses)} of cluster {answer.cluster}, "
+        f"{rfc3339(answer.since)} to {rfc3339(answer.until)}, "
+        f"{counted(answer.routes, 'route')}"
     )
     _print_datasets(answer.datasets)
 
@@ -239,7 +247,9 @@ def _collect_trace(source: str, as_json: bool, given: dict[str, Any]) -> None:
 def _collect_live(source: str, as_json: bool, given: dict[str, Any]) -> None:
     from workbench.session.collect_live import LiveOptions, collect_live
 
-    options = LiveOptions(cluster=given["cluster"], replace=given["replace"])
+    options = LiveOptions(
+        cluster=given["cluster"], replace=given["replace"], require_all=given["require_all"]
+    )
     if given["every_ms"] is not None:
         _follow(source, options, as_json, given)
         return
@@ -278,7 +288,8 @@ def _follow(source: str, options: LiveOptions, as_json: bool, given: dict[str, A
             click.echo(json.dumps(line) if as_json else _round_line(answer))
     finally:
         without = f", {failed} without an answer" if failed else ""
-        click.echo(f"collected {windows:,} windows in {done:,} rounds{without}", err=True)
+        found = counted(windows, "window")
+        click.echo(f"collected {found} in {counted(done, 'round')}{without}", err=True)
     if not done and failure is not None:
         raise failure
 
@@ -286,16 +297,14 @@ def _follow(source: str, options: LiveOptions, as_json: bool, given: dict[str, A
 def _round_line(answer: LiveCollected) -> str:
     """Return one round as a line for a human."""
     if answer.new_windows and answer.until is not None:
-        counted = (
-            "" if answer.accesses is None else f", {answer.accesses:,} {_accesses(answer.accesses)}"
-        )
-        windows = f"{answer.new_windows} windows{counted}, up to {rfc3339(answer.until)}"
+        load = "" if answer.accesses is None else f", {_accesses(answer.accesses)}"
+        windows = f"{counted(answer.new_windows, 'window')}{load}, up to {rfc3339(answer.until)}"
     else:
         windows = "no new window"
     state = "new" if answer.new_routes else "known"
     return (
-        f"cluster {answer.cluster}: {windows}; {answer.routes} routes of version "
-        f"{answer.catalog_version}, {state}"
+        f"cluster {answer.cluster}: {windows}; {counted(answer.routes, 'route')} of "
+        f"version {answer.catalog_version}, {state}"
     )
 
 
@@ -351,6 +360,7 @@ def _live_fields(answer: LiveCollected) -> dict[str, Any]:
         "seconds": round(answer.seconds, 3),
         "assumptions": answer.assumptions,
         "warnings": list(answer.warnings),
+        "missing": list(answer.missing),
     }
 
 
@@ -370,4 +380,4 @@ def _columns(text: str) -> dict[str, str]:
 
 
 def _accesses(count: int) -> str:
-    return "access" if count == 1 else "accesses"
+    return counted(count, "access", "accesses")

@@ -230,13 +230,3 @@ def late_bar(*columns: ProgressColumn) -> Iterator[tuple[Bar, Callable[[], None]
         yield bar, shown
     finally:
         bar.stop()
-
-
-def rows_text(number: int) -> str:
-    """Return so many rows in words."""
-    return "1 row" if number == 1 else f"{number:,} rows"
-
-
-def splits_text(number: int) -> str:
-    """Return so many splits in words."""
-    return "1 split" if number == 1 else f"{number} splits"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.core import ParameterSource
 
+from workbench.cli.cluster import stale_text
 from workbench.cli.collect import collect_options, trace_options
 from workbench.cli.common import (
     DEFAULT_CATALOG,
@@ -16,10 +17,10 @@ from workbench.cli.common import (
     json_option,
     percent,
     progress_bar,
-    splits_text,
     warn,
 )
 from workbench.errors import InvalidArgument
+from workbench.report.words import counted
 
 if TYPE_CHECKING:
     from workbench.model.plan import Plan
@@ -269,25 +270,27 @@ def _print_live(answer: LiveDemoAnswer, options: Any) -> None:
     played, checked = answer.played, answer.checked
     click.echo(f"trace     {answer.trace}, played in {played.seconds:.0f} s")
     click.echo(
-        f"cluster   {options.nodes} nodes, {options.groups} groups: {played.writes:,} writes "
-        f"acknowledged, {played.reads:,} reads answered"
+        f"cluster   {counted(options.nodes, 'node')}, {counted(options.groups, 'group')}: "
+        f"{counted(played.writes, 'write')} acknowledged, {counted(played.reads, 'read')} answered"
     )
     _print_look(answer.hot, "the load before half-time")
     _print_plan(answer.plan)
     if answer.applied is not None:
+        executed = len(answer.applied.having(ActionStatus.APPLIED))
         click.echo(
-            f"apply     {splits_text(len(answer.applied.having(ActionStatus.APPLIED)))} executed, "
-            f"{answer.writes_during:,} writes acknowledged meanwhile; "
+            f"apply     {counted(executed, 'split')} executed, "
+            f"{counted(answer.writes_during, 'write')} acknowledged meanwhile; "
             f"the routes are now at version {answer.applied.catalog_version}"
         )
     print_verification(answer.verified)
     click.echo(
-        f"lost      {checked.lost} of {checked.writes:,} acknowledged writes, all read again"
+        f"lost      {checked.lost} of {counted(checked.writes, 'acknowledged write')}, "
+        "all read again"
     )
     for example in checked.examples:
         click.echo(f"          {example}")
     if played.stale_reads:
-        click.echo(f"stale     {played.stale_reads:,} reads were older than a write before them")
+        click.echo(f"stale     {stale_text(played.stale_reads)}")
     click.echo(f"report    {answer.report} ({answer.seconds:.1f} s in all)")
     if options.keep:
         click.echo(
@@ -298,7 +301,8 @@ def _print_live(answer: LiveDemoAnswer, options: Any) -> None:
 def _print_offline(answer: DemoAnswer) -> None:
     from workbench.cli.verify import print_verification
 
-    click.echo(f"trace     {answer.trace}: {answer.collected.accesses:,} accesses")
+    accesses = counted(answer.collected.accesses, "access", "accesses")
+    click.echo(f"trace     {answer.trace}: {accesses}")
     _print_look(answer.hot, "the first half")
     _print_plan(answer.plan)
     print_verification(answer.verified)
@@ -307,9 +311,10 @@ def _print_offline(answer: DemoAnswer) -> None:
 
 def _print_look(answer: HotAnswer, when: str) -> None:
     flagged = sum(verdict.verdict == "hot" for verdict in answer.verdicts)
+    routes = counted(len(answer.verdicts), "route is", "routes are")
     hottest = max(answer.verdicts, key=lambda verdict: verdict.share or 0)
     click.echo(
-        f"look      {flagged} of {len(answer.verdicts)} routes are hot by the paging rule; the "
+        f"look      {flagged} of {routes} hot by the paging rule; the "
         f"busiest (route {hottest.route.route_id}) carries {percent(hottest.share)} of {when}"
     )
 
@@ -317,7 +322,7 @@ def _print_look(answer: HotAnswer, when: str) -> None:
 def _print_plan(plan: Plan) -> None:
     marks = plan.bottleneck
     click.echo(
-        f"plan      {plan.plan_id}: {splits_text(len(plan.actions))}; "
+        f"plan      {plan.plan_id}: {counted(len(plan.actions), 'split')}; "
         f"hottest route {marks.before:,} → {marks.after:,}, {_how_good(plan)}"
     )
 

@@ -10,6 +10,7 @@ from workbench.cli.common import catalog_option, emit, json_option, percent, spa
 from workbench.model.keys import printable_key
 from workbench.model.plan import ActionKind
 from workbench.model.times import rfc3339
+from workbench.report.words import counted
 
 if TYPE_CHECKING:
     from workbench.model.plan import Action
@@ -89,7 +90,7 @@ def _what(action: Action) -> str:
 def _cost(action: Action) -> str:
     if action.bytes_moved is None:
         return ": bytes not measured"
-    return f": {action.bytes_moved:,} bytes read and written in the time planned on"
+    return f": {counted(action.bytes_moved, 'byte')} read and written in the time planned on"
 
 
 def _print(answer: Explanation) -> None:

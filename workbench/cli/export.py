@@ -17,6 +17,7 @@ from workbench.cli.common import (
     warn,
 )
 from workbench.errors import InvalidArgument
+from workbench.report.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,9 +53,9 @@ def tally_bar() -> Iterator[Callable[[str, Tally], None]]:
 def tally_text(tally: Tally) -> str:
     """Return how far it is, for a human."""
     rate = tally.rows_per_second
-    groups = f", {tally.groups_done} of {tally.groups} groups" if tally.groups else ""
+    groups = f", {tally.groups_done} of {counted(tally.groups, 'group')}" if tally.groups else ""
     speed = "" if rate is None else f", {rate:,.0f} rows/s"
-    return f"{tally.rows:,} rows, {size_text(tally.size)}{groups}{speed}"
+    return f"{counted(tally.rows, 'row')}, {size_text(tally.size)}{groups}{speed}"
 
 
 def size_text(size: float) -> str:
@@ -155,8 +156,9 @@ def _abandon(catalog_url: str, name: str, *, as_json: bool, given: dict[str, Any
         return
     objects = len(removed.manifest.objects)
     click.echo(
-        f"abandoned export {name}: {removed.rows:,} rows in {objects} objects are no longer "
-        "registered; `workbench catalog gc` frees their space"
+        f"abandoned export {name}: {counted(removed.rows, 'row')} in "
+        f"{counted(objects, 'object is', 'objects are')} no longer registered; "
+        "`workbench catalog gc` frees their space"
     )
 
 
@@ -224,8 +226,9 @@ def _print(answer: ExportAnswer) -> None:
         [[str(s.group), f"{s.rows:,}", str(s.parts)] for s in export.groups.values()],
     )
     click.echo(
-        f"{answer.new_rows:,} rows exported in {answer.seconds:.1f} s{speed}{again}; "
-        f"{export.rows:,} rows, {size_text(export.size)} and {answer.routes} routes of version "
-        f"{export.catalog_version} are stored{', counted again' if answer.checked else ''}"
+        f"{counted(answer.new_rows, 'row')} exported in {answer.seconds:.1f} s{speed}{again}; "
+        f"{counted(export.rows, 'row')}, {size_text(export.size)} and "
+        f"{counted(answer.routes, 'route')} of version {export.catalog_version} are stored"
+        f"{', counted again' if answer.checked else ''}"
     )
     click.echo(f"next: workbench restore {export.name} --target URL")

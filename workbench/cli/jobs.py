@@ -16,6 +16,7 @@ from workbench.cli.common import (
 )
 from workbench.model.keys import printable_key
 from workbench.model.times import rfc3339
+from workbench.report.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -274,7 +275,7 @@ def _print_jobs(found: Sequence[Receipt]) -> None:
         for job in found
     ]
     columns = [(name, "right" if name in right else "left") for name in names.split(",")]
-    print_table(f"{len(found)} jobs, newest first", columns, rows)
+    print_table(f"{counted(len(found), 'job')}, newest first", columns, rows)
 
 
 def _print_job(job: Receipt) -> None:

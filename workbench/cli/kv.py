@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from workbench.cli.common import Duration, emit, json_option, print_table, rows_text
+from workbench.cli.common import Duration, emit, json_option, print_table
 from workbench.errors import InvalidArgument, NotFound
 from workbench.model.keys import check_key, printable_key
+from workbench.report.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from workbench.node.kv_client import Kv
 
 SCHEME: Final = "node://"
+PORT_MAX: Final = 65_535
 SCAN_ROWS: Final = 100
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -56,12 +58,15 @@ def addresses_of(target: str) -> list[str]:
     """Return the addresses that a `node://` URL names; raises InvalidArgument (`url_invalid`)."""
     addresses = [each for each in target.removeprefix(SCHEME).removesuffix("/").split(",") if each]
     ports = [each.rpartition(":")[2] for each in addresses]
-    sound = all(port.isascii() and port.isdecimal() and 0 < len(port) < 6 for port in ports)
+    sound = all(
+        port.isascii() and port.isdecimal() and len(port) < 6 and 0 < int(port) <= PORT_MAX
+        for port in ports
+    )
     if not target.startswith(SCHEME) or not addresses or not sound:
         raise InvalidArgument(
             f"{target!r} names no nodes",
             code="url_invalid",
-            hint=f"write {SCHEME}HOST:PORT[,HOST:PORT], with a port each",
+            hint=f"write {SCHEME}HOST:PORT[,HOST:PORT], with a port from 1 to {PORT_MAX} each",
         )
     return addresses
 
@@ -236,7 +241,7 @@ def scan(
         click.echo("no rows")
         return
     _print("Rows", rows)
-    click.echo(f"{rows_text(len(rows))}{', and more follow' if more else ''}", err=True)
+    click.echo(f"{counted(len(rows), 'row')}{', and more follow' if more else ''}", err=True)
 
 
 @kv.command()
@@ -299,9 +304,11 @@ def _open(given: dict[str, Any]) -> Kv:
 
 
 def _read_ts(text: str | None) -> int:
-    from workbench.session.exporting_state import parse_read_ts
+    if text is None:
+        return 0
+    from workbench.session.exporting_state import parse_read_ts  # slow to load
 
-    return 0 if text is None else parse_read_ts(text)
+    return parse_read_ts(text)
 
 
 def _row(key: bytes, version: StoredVersion | None, *, keys_only: bool = False) -> dict[str, Any]:

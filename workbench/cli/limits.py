@@ -19,6 +19,7 @@ from workbench.errors import InvalidArgument, InvalidInput
 from workbench.model.keys import Span, check_key
 from workbench.model.plan import Limits
 from workbench.model.plan_parts import Boundaries, GroupWeight
+from workbench.report.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -207,7 +208,7 @@ def _boundaries(text: str | None) -> Boundaries | None:
     keys = sorted({_key(line, text) for line in lines if line})
     if not 1 <= len(keys) <= BOUNDARIES_MAX:
         raise InvalidInput(
-            f"{text} has {len(keys)} keys, not 1 to {BOUNDARIES_MAX}",
+            f"{text} has {counted(len(keys), 'key')}, not 1 to {BOUNDARIES_MAX}",
             code="boundaries_invalid",
             hint="write one key per line, as text or as 0x and hex digits",
         )

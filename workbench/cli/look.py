@@ -25,6 +25,7 @@ from workbench.model.keys import printable_key
 from workbench.model.plan import OBJECTIVES, ActionKind, Objective
 from workbench.model.times import rfc3339
 from workbench.planner.detect import THRESHOLD_PER_MINUTE, WINDOWS_HOT, RouteVerdict, Rule, Verdict
+from workbench.report.words import counted
 
 if TYPE_CHECKING:
     from workbench.heat.matrix import HeatMatrix
@@ -268,7 +269,7 @@ def _print_hot_keys(answer: HotAnswer) -> None:
         title = f"Keys that carry much of their route, at the least{where}"
         print_table(title, list(names), shown)
         if len(rows) > len(shown):
-            click.echo(f"{len(rows) - len(shown)} more keys with --json")
+            click.echo(f"{counted(len(rows) - len(shown), 'more key')} with --json")
 
 
 def _warn_of_unattributed(answer: HotAnswer) -> None:
@@ -276,7 +277,7 @@ def _warn_of_unattributed(answer: HotAnswer) -> None:
     lost = answer.unattributed
     if lost.buckets == 0:
         return
-    buckets = "1 bucket" if lost.buckets == 1 else f"{lost.buckets:,} buckets"
+    buckets = counted(lost.buckets, "bucket")
     part = "load of unknown size" if lost.share is None else f"{percent(lost.share)} of the load"
     warn(
         f"{part} is left out: it was measured in {buckets} across a bound of the routes as they "
@@ -287,12 +288,11 @@ def _warn_of_unattributed(answer: HotAnswer) -> None:
 def _counts(answer: HotAnswer) -> str:
     """Return how many routes got which verdict, the gravest first."""
     kinds = [v.verdict.value for v in answer.verdicts]
-    counted = {kind: kinds.count(kind) for kind in ("hot", *dict.fromkeys(kinds))}
+    numbers = {kind: kinds.count(kind) for kind in ("hot", *dict.fromkeys(kinds))}
     limit = answer.rule.threshold_per_minute
     under = "" if limit is None else f" (under {limit:,.0f} a minute)"
-    routes = "1 route" if len(kinds) == 1 else f"{len(kinds)} routes"
-    return f"of {routes} " + ", ".join(
-        f"{n} {kind}{under if kind == Verdict.COLD else ''}" for kind, n in counted.items()
+    return f"of {counted(len(kinds), 'route')} " + ", ".join(
+        f"{n} {kind}{under if kind == Verdict.COLD else ''}" for kind, n in numbers.items()
     )
 
 
@@ -383,7 +383,8 @@ def heatmap(
         fields = {"out": str(out), "bytes": len(content), "buckets": rows, "windows": columns}
         emit("heatmap", {"cluster": view.name, "series": series, "of": cells, **fields})
         return
-    click.echo(f"wrote {out}: {rows} buckets x {columns} windows, {len(content):,} bytes")
+    cells = f"{counted(rows, 'bucket')} x {counted(columns, 'window')}"
+    click.echo(f"wrote {out}: {cells}, {counted(len(content), 'byte')}")
 
 
 def _drawn(matrix: HeatMatrix, out: Path, title: str, cuts: tuple[bytes, ...]) -> bytes:

@@ -37,6 +37,7 @@ from workbench.planner.words import (
     robust_sentence,
     target_text,
 )
+from workbench.report.words import counted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -299,9 +300,8 @@ def print_plan(proposal: Plan, *, live: bool = False) -> None:
     columns = [(name, "left" if name in left else "right") for name in names]
     print_table(f"Actions, by share of {proposal.objective.name}", columns, rows)
     if (hidden := len(proposal.actions) - len(rows)) > 0:
-        more = "1 more action" if hidden == 1 else f"{hidden:,} more actions"
         click.echo(
-            f"… {more}: all of them with --json or --out FILE, each with "
+            f"… {counted(hidden, 'more action')}: all of them with --json or --out FILE, each with "
             f"`workbench explain {proposal.plan_id} ACTION`"
         )
     _print_bound(proposal, live=live)
@@ -331,8 +331,8 @@ def _print_bound(proposal: Plan, *, live: bool) -> None:
     of = " of the load so far, which a front has left behind" if tail else ""
     click.echo(f"hottest route by number of splits, each the least possible{of}: {steps}")
     click.echo(
-        f"the least that any {len(proposal.routes_after)} routes can reach, cut anywhere: "
-        f"{percent(marks.optimum / total)}; the plan carries the proof of both"
+        f"the least that any {counted(len(proposal.routes_after), 'route')} can reach, "
+        f"cut anywhere: {percent(marks.optimum / total)}; the plan carries the proof of both"
     )
     if proposal.robust is not None:
         click.echo(robust_sentence(proposal))
@@ -364,13 +364,12 @@ def _print_declined(proposal: Plan) -> None:
     """Print why routes are left alone, those with the same reason once."""
     reasons = declined_by_reason(replace(proposal, declined=_without_buckets(proposal)))
     if reasons:
-        count = len(proposal.routes_before)
-        what = "1 route" if count == 1 else f"{count} routes"
+        what = counted(len(proposal.routes_before), "route")
         click.echo(f"left alone: {len(proposal.declined)} of {what}")
     for routes, reason in reasons[:DECLINED_MAX]:
         click.echo(f"  {routes}: {reason}")
     if len(reasons) > DECLINED_MAX:
-        click.echo(f"  … {len(reasons) - DECLINED_MAX} more reasons with --json")
+        click.echo(f"  … {counted(len(reasons) - DECLINED_MAX, 'more reason')} with --json")
 
 
 def _without_buckets(proposal: Plan) -> tuple[Declined, ...]:

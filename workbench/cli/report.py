@@ -8,6 +8,7 @@ import click
 
 from workbench.cli.common import catalog_option, emit, json_option, progress_bar
 from workbench.cli.verify import on_option
+from workbench.report.words import counted
 
 
 @click.command()
@@ -50,4 +51,4 @@ def report(
     if as_json:
         emit("report", {"plan_id": found.plan_id, "report": str(out), "bytes": size})
         return
-    click.echo(f"wrote {out}: {size:,} bytes")
+    click.echo(f"wrote {out}: {counted(size, 'byte')}")

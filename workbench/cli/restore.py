@@ -9,6 +9,7 @@ import click
 from workbench.cli.common import catalog_option, emit, json_option, print_table, warn
 from workbench.cli.export import export_fields, size_text, tally_bar
 from workbench.errors import InvalidArgument
+from workbench.report.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -214,7 +215,8 @@ def _print(answer: RestoreAnswer) -> None:
     for problem in answer.problems:
         click.echo(f"{problem.key}: {problem.reason}")
     if plan is None:
-        click.echo(f"export {export.name} cannot be restored: {len(answer.problems)} problems")
+        problems = counted(len(answer.problems), "problem")
+        click.echo(f"export {export.name} cannot be restored: {problems}")
         return
     for warning in answer.warnings:
         warn(warning)
@@ -227,11 +229,13 @@ def _print(answer: RestoreAnswer) -> None:
             for g in plan.groups
         ],
     )
-    routes = f"{len(plan.snapshot.routes)} routes of version {plan.snapshot.catalog_version}"
+    routes = counted(len(plan.snapshot.routes), "route")
+    routes += f" of version {plan.snapshot.catalog_version}"
     if answer.dry_run:
         state = "would go on" if answer.resumed else "would be restored"
         click.echo(
-            f"{plan.rows:,} rows, {size_text(plan.size)} and {routes} {state}; none was sent"
+            f"{counted(plan.rows, 'row')}, {size_text(plan.size)} and {routes} {state}; "
+            "none was sent"
         )
         return
     rate = answer.rows_per_second
@@ -239,7 +243,8 @@ def _print(answer: RestoreAnswer) -> None:
     again = ", resumed" if answer.resumed and not answer.existing else ""
     compared = "every row compared" if answer.checked else "some rows of each object compared"
     done = "was restored before" if answer.existing else "restored"
+    new, there = counted(answer.new_rows, "row"), counted(plan.rows, "row")
     click.echo(
-        f"{done}: {answer.new_rows:,} rows imported in {answer.seconds:.1f} s{speed}{again}; "
-        f"{plan.rows:,} rows and {routes} are there, {compared}"
+        f"{done}: {new} imported in {answer.seconds:.1f} s{speed}{again}; "
+        f"{there} and {routes} are there, {compared}"
     )

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from workbench.cli.common import catalog_option, emit, json_option, print_table, rows_text, warn
+from workbench.cli.common import catalog_option, emit, json_option, print_table, warn
 from workbench.errors import InvalidArgument
+from workbench.report.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -304,7 +305,7 @@ def _write(rows: SqlRows, output: Output) -> None:
     if output.out is not None:
         with replacing(output.out) as path:
             count = _write_file(rows, bound, output.format, path)
-        click.echo(f"wrote {output.out}: {rows_text(count)}")
+        click.echo(f"wrote {output.out}: {counted(count, 'row')}")
     elif output.format == "table":
         _print_rows(rows, bound)
         return
@@ -322,7 +323,7 @@ def _write(rows: SqlRows, output: Output) -> None:
         first = (
             "this is the first row"
             if bound.count == 1
-            else f"these are the first {rows_text(bound.count)}"
+            else f"these are the first {counted(bound.count, 'row')}"
         )
         warn(f"{first}; there are more")
 
@@ -401,7 +402,7 @@ def _print_rows(rows: SqlRows, bound: Bound) -> None:
     shown = [[cell(value) for value in row] for batch in bound for row in values_of(batch)]
     sides = ["right" if is_number(each.type) else "left" for each in rows.schema]
     names = [cell(name) for name in rows.schema.names]
-    print_table(rows_text(len(shown)), list(zip(names, sides, strict=True)), shown)
+    print_table(counted(len(shown), "row"), list(zip(names, sides, strict=True)), shown)
     if bound.truncated:
         click.echo("these are not all: --limit takes more of them")
 
@@ -481,7 +482,7 @@ def _introduce(catalog: Readable) -> None:
     left = len(manifests) - len(shown)
     more = f"; {left:,} more in catalog.datasets" if left else ""
     print_table(
-        f"{'1 dataset' if len(manifests) == 1 else f'{len(manifests):,} datasets'}{more}",
+        f"{counted(len(manifests), 'dataset')}{more}",
         [("name in SQL", "left"), ("rows", "right")],
         [[quoted(each.name), cell(each.row_count)] for each in shown],
     )

@@ -20,6 +20,7 @@ from workbench.cli.common import (
 from workbench.model.times import rfc3339
 from workbench.planner.outcome import Outcome
 from workbench.planner.words import actions_text
+from workbench.report.words import counted
 
 if TYPE_CHECKING:
     from workbench.session.verify import VerifyAnswer
@@ -155,7 +156,7 @@ def print_verification(answer: VerifyAnswer) -> None:
     kind = {"accesses": "access", "buckets": "bucket"}[kind] if replayed.events == 1 else kind
     click.echo(f"replayed: {replayed.events:,} {kind}, {window}")
     if answer.applied.at is not None:
-        count = f"{answer.applied.actions} of {len(proposal.actions)} actions"
+        count = f"{answer.applied.actions} of {counted(len(proposal.actions), 'action')}"
         click.echo(f"applied: {rfc3339(answer.applied.at)}, {count}")
     click.echo(f"the proof of plan {proposal.plan_id} holds")
 

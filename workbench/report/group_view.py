@@ -67,7 +67,8 @@ def group_loads(plan: Plan, seen: Verification) -> GroupLoads | None:
     columns = max(len(line.values) for line in lines)
     length = words.length(seen.after.window_ms * step)
     left = len(groups) - len(busiest)
-    more = f" The other {left:,} groups are in the table." if left else ""
+    others = words.plural(left, "more group is", "more groups are")
+    more = f" {others} in the table." if left else ""
     return GroupLoads(
         chart=LineChart(
             name="groups",

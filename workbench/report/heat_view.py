@@ -289,7 +289,8 @@ def _load_panel(name: str, title: str, drawn: HeatMatrix, full: HeatMatrix) -> H
         note=words.time_range(
             full.times[0], full.times[-1] + timedelta(milliseconds=full.window_ms)
         ),
-        alt=f"{title}: heat picture of {words.clean(full.series)}, {len(full.spans):,} key ranges "
+        alt=f"{title}: heat picture of {words.clean(full.series)}, "
+        f"{words.plural(len(full.spans), 'key range')} "
         f"in {words.plural(len(full.times), 'window')}. The hottest range, "
         f"{words.span_text(full.spans[hottest])}, has {words.percent(share)} of the load.",
         matrix=drawn,

@@ -24,7 +24,7 @@ from workbench.planner.words import (
     robust_sentence,
     target_text,
 )
-from workbench.report.words import clean, percent
+from workbench.report.words import clean, counted, percent
 
 if TYPE_CHECKING:
     from workbench.model.plan import Action, Plan
@@ -69,7 +69,7 @@ def _actions(plan: Plan) -> list[str]:
     ]
     table = "\n".join([*head, *rows])
     hidden = len(plan.actions) - len(rows)
-    return [table, f"…and {hidden} more actions."] if hidden else [table]
+    return [table, f"…and {counted(hidden, 'more action')}."] if hidden else [table]
 
 
 def _row(action: Action, total: int) -> str:
@@ -94,14 +94,14 @@ def _proof(plan: Plan) -> list[str]:
     marks, unit = plan.bottleneck, plan.objective.name
     if not plan.actions:
         return [clean(_sentence(each)) for each in certainty_sentences(plan)]
-    by = f"the least that {plan.limits.max_splits} splits can reach"
+    by = f"the least that {counted(plan.limits.max_splits, 'split')} can reach"
     if plan.robust is not None or plan.drift is not None:
         price = marks.after - plan.certificate["incremental"]["bottleneck"]
         by = f"{price:,} above the least for as many splits on this load"
     bound = (
         f"Bound: {marks.after:,} {unit} on the hottest route, {by}; {marks.optimum:,} if the whole "
-        f"key space were cut anew into {len(plan.routes_after)} routes; nothing goes below "
-        f"{marks.lower_bound:,}. The plan carries the proof, `workbench verify` checks it."
+        f"key space were cut anew into {counted(len(plan.routes_after), 'route')}; nothing goes "
+        f"below {marks.lower_bound:,}. The plan carries the proof, `workbench verify` checks it."
     )
     further = further_sentence(plan)
     said = [] if further is None else [further]
@@ -135,7 +135,7 @@ def _declined(plan: Plan) -> list[str]:
         return []
     lines = [f"- {routes}: {reason}" for routes, reason in reasons[:DECLINED_MAX]]
     hidden = len(reasons) - len(lines)
-    more = [f"- …and {hidden} more reasons"] if hidden else []
+    more = [f"- …and {counted(hidden, 'more reason')}"] if hidden else []
     return ["\n".join(["Left alone:", "", *lines, *more])]
 
 

@@ -312,9 +312,9 @@ def _row(  # noqa: PLR0913, PLR0917 - one call
 def _title(action: Action) -> str:
     if action.kind is ActionKind.SPLIT:
         return "Split"
-    rows = "rows not known" if action.rows_moved is None else f"{action.rows_moved:,} rows"
+    rows = "rows not known" if action.rows_moved is None else words.plural(action.rows_moved, "row")
     size = action.bytes_moved
-    moved = f"{rows}, {'bytes not measured' if size is None else f'{size:,} bytes'}"
+    moved = f"{rows}, {'bytes not measured' if size is None else words.plural(size, 'byte')}"
     if action.kind is ActionKind.MOVE:
         return f"Move to group {action.target_group} ({moved})"
     return f"Split, right part to group {action.target_group} ({moved})"
@@ -359,7 +359,8 @@ def _strip(routes: Sequence[RouteLoad], plan: Plan, top: float) -> tuple[Cell, .
         low = bisect_left(edges, group[0].span.start)
         high = len(edges) if end is None else bisect_left(edges, end)
         load = max(route.load for route in group)
-        label = words.span_text(group[0].span) if len(group) == 1 else f"{len(group)} routes"
+        one = len(group) == 1
+        label = words.span_text(group[0].span) if one else words.plural(len(group), "route")
         cells.append(
             Cell(
                 100 * low / len(edges),

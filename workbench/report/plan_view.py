@@ -165,9 +165,9 @@ def share_of(load: float, total: float) -> str:
 
 def _action_row(number: int, action: Action) -> ActionRow:
     seen = action.evidence
-    rows = "" if action.rows_moved is None else f"{words.whole(action.rows_moved)} rows, "
+    rows = "" if action.rows_moved is None else f"{words.plural(action.rows_moved, 'row')}, "
     size = action.bytes_moved
-    moved = rows + ("bytes not measured" if size is None else f"{words.whole(size)} bytes")
+    moved = rows + ("bytes not measured" if size is None else words.plural(size, "byte"))
     what = {
         ActionKind.SPLIT: "Split",
         ActionKind.SPLIT_AND_MOVE: f"Split, right part to group {action.target_group} ({moved})",

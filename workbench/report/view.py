@@ -79,7 +79,7 @@ class ReportInputs:
         heat: Load by key and time in the plan's window.
         heat_after: The same in the replayed window, with the same rows.
         verification: The forecast beside later load, replayed; None before that.
-        approval: `by`, `at`, and `actions` where only some; None where not approved.
+        approval: `by`, `at`, and `actions` (`1 of 2 actions`) where only some; None for none.
         made_at: When the report was made.
         version: Of the workbench.
         false_claims: What of the plan's own numbers the load behind it contradicts.
@@ -248,7 +248,7 @@ def _approval_words(approval: Mapping[str, str]) -> list[str]:
         at = words.instant(parse_time(at))
     said = [approval.get("by", "unknown"), at]
     if "actions" in approval:
-        said.append(f"{approval['actions']} actions")
+        said.append(approval["actions"])
     return [words.clean(each) for each in said]
 
 
@@ -265,7 +265,8 @@ def _hot_ranges(heat: HeatMatrix) -> Table | None:
     ]
     return table(
         "hot-ranges",
-        f"The heaviest {min(HOT_RANGES_MAX, len(totals))} of {len(totals):,} key ranges",
+        f"The heaviest {min(HOT_RANGES_MAX, len(totals))} of "
+        f"{words.plural(len(totals), 'key range')}",
         (
             Column("Keys", "key"),
             Column("Load", "number"),
@@ -311,8 +312,10 @@ def _compared(plan: Plan, seen: Verification, cuts: Sequence[Cut]) -> Compared:
             lines=lines,
             marks=(Mark(seen.forecast_share, "forecast"),),
         ),
-        share_note=f"Windows of {length}{pooled}. The forecast is about "
-        f"the whole time, in which it is {words.percent(seen.before.max_share)} before and "
+        share_note=f"Windows of {length}{pooled}. Of each window's load, the part on the route "
+        "that was hottest in it: before, on the routes as they were; after, on those that the plan "
+        "leaves. The forecast is about the whole time, in which it is "
+        f"{words.percent(seen.before.max_share)} before and "
         f"{words.percent(seen.after.max_share)} after; bursts lift the share of single windows.",
         share_table=_share_table(seen),
     )

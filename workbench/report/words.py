@@ -91,9 +91,21 @@ def percent(fraction: float) -> str:
     return f"{fraction * 100:.1f}%"
 
 
+def counted(count: int, one: str, many: str | None = None, *, gap: str = " ") -> str:
+    """Return a count with its noun: `1 split`, `7 splits`; the only place that knows how.
+
+    Args:
+        count: How many, from 0.
+        one: The noun, and what follows it where that depends on the number (`object is`).
+        many: Likewise of any other number; `one` and an s where it is left out.
+        gap: Between the two.
+    """
+    return f"{count:,}{gap}{one if count == 1 else many or one + 's'}"
+
+
 def plural(count: int, one: str, many: str | None = None) -> str:
-    """Return a count with its noun: `1 split`, `7 splits`."""
-    return f"{count:,}{NBSP}{one if count == 1 else many or one + 's'}"
+    """Return the same for a page, where a line is not broken between the two."""
+    return counted(count, one, many, gap=NBSP)
 
 
 def instant(moment: datetime) -> str:
