@@ -27,8 +27,9 @@ install-runtime: python-is-new-enough
 demo: install-runtime ## Run the main job end to end; TRACE=FILE for a trace of your own
 	$(WORKBENCH) demo $(TRACE_ARGS)
 
+# File by file, so that what tests of a file share is started once.
 test: install ## Run the tests that CI runs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: install ## Run the tests marked slow
 	$(BIN)/python -m pytest -m slow
