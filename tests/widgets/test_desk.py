@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +18,20 @@ from workbench.model.plan import Limits
 from workbench.report.job_rows import JobState
 from workbench.report.plan_review import Standing
 from workbench.report.route_rows import Brush
-from workbench.session import planning
+from workbench.session import approval, planning
 from workbench.session.applying import Application
 from workbench.session.plans import record_plan
 from workbench.session.receipts import read_receipts
+from workbench.session.remaking import remade_claims
 from workbench.widgets import deciding
 from workbench.widgets.desk import Desk, DeskOptions
 from workbench.widgets.proposing import Proposer, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from workbench.model.plan import Plan
+    from workbench.session.cluster import ClusterView
 
 WAIT_S = 20.0
 
@@ -419,6 +424,70 @@ def test_a_proposal_for_a_brush_is_the_plan_that_sql_gives(stage: Stage) -> None
     assert all(b"c" <= action.split_key < b"t" for action in made.actions)
     assert planning.false_claims(view, made) == []
     assert desk.approve().ok
+
+
+@pytest.fixture
+def made_again(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Ids of the plans that were made again before something was decided on them."""
+    found: list[str] = []
+
+    def counting(view: ClusterView, plan: Plan) -> list[str]:
+        found.append(plan.plan_id)
+        return remade_claims(view, plan)
+
+    monkeypatch.setattr(approval, "remade_claims", counting)
+    return found
+
+
+def test_a_proposal_that_was_made_here_is_approved_without_making_it_again(
+    stage: Stage, made_again: list[str]
+) -> None:
+    desk = stage.desk()
+    desk.propose()
+    assert [desk.approve(name).ok for name in names(desk)] == [True] * 4
+    assert made_again == []
+    finish(desk)
+    assert stands(desk) == [Standing.APPLIED] * 4
+
+
+def test_what_another_collected_after_the_proposal_makes_it_stale_all_the_same(
+    stage: Stage, made_again: list[str]
+) -> None:
+    desk = stage.desk()
+    desk.propose()
+    assert desk.approve("split-001").ok
+    stage.windows -= 1
+    stage.collect(stage.catalog())
+    told = desk.approve("split-002")
+    assert (told.ok, "plan again" in told.text) == (False, True)
+    assert [kept[0] for kept in decisions_kept(stage, desk)] == ["split-001"]
+
+
+def test_a_plan_that_the_catalog_has_is_made_again_once_ahead_or_when_it_is_approved(
+    stage: Stage, made_again: list[str]
+) -> None:
+    first = planned(stage)
+    assert first.current is not None
+    ahead, later = stage.desk("ben"), stage.desk("cleo")
+    ahead.look_ahead()
+    assert made_again == [first.current.plan_id]
+    assert ahead.approve("split-001").ok
+    assert ahead.approve("split-002").ok
+    assert made_again == [first.current.plan_id]
+    assert later.approve("split-003").ok
+    assert made_again == [first.current.plan_id] * 2
+
+
+def test_looking_ahead_at_a_plan_that_is_wrong_raises_nothing_and_approving_refuses_it(
+    stage: Stage,
+) -> None:
+    made = stage.desk().propose()
+    assert made is not None
+    declined = (replace(made.declined[0], reason="it is no route"), *made.declined[1:])
+    desk = stage.desk(plan=replace(made, declined=declined))
+    desk.look_ahead()
+    assert not desk.approve().ok
+    assert stands(desk) == [Standing.PROPOSED] * 4
 
 
 def test_load_that_fits_no_cube_is_planned_by_sql(

@@ -13,7 +13,7 @@ from workbench.model.plan import Limits
 from workbench.report.plan_review import Standing
 from workbench.session.cluster import open_cluster
 from workbench.session.plans import record_plan
-from workbench.widgets import desk as desk_module
+from workbench.widgets import board
 from workbench.widgets.options import DeskOptions
 from workbench.widgets.panel import GLANCE_MS, SPARE_MS
 from workbench.widgets.plan_review import PlanReview
@@ -116,7 +116,7 @@ def test_who_draws_while_the_cluster_is_read_anew_never_reads_that_there_is_none
         seen.append(anna.view)
         return open_cluster(*arguments)
 
-    monkeypatch.setattr(desk_module, "open_cluster", opening)
+    monkeypatch.setattr(board, "open_cluster", opening)
     stage.cluster.foreign_split(b"c")
     stage.collect(stage.catalog())
     assert anna.glance()

@@ -267,7 +267,7 @@ def test_sorting_filtering_and_paging_happen_in_the_kernel(stage: Stage) -> None
     message(table, act="sort", arg="__class__", value="")
     assert table.question.sort == "route"
     message(table, act="filter", arg="", value="<b>nothing</b>")
-    assert "none of 3 routes matches" in text(table.tree)
+    assert "none of 3\u00a0routes matches" in text(table.tree)
     message(table, act="filter", arg="", value="")
     message(table, act="verdict", arg="", value="cold")
     assert table.question.verdict == "cold"

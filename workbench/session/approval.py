@@ -4,6 +4,10 @@
 
 A decision is bound to the plan's content hash. Rows are only ever appended, so the history of
 approvals and withdrawals stays.
+
+Before anything is kept the plan is looked at: its proof is verified on the load in the catalog, and
+it is made again. What was proven in this process, of the same content on the same data, is not
+sought twice (`proofs`).
 """
 
 from __future__ import annotations
@@ -18,9 +22,11 @@ from workbench.errors import Conflict, InvalidArgument, NotFound
 from workbench.model.tables import APPROVAL
 from workbench.planner.approvals import broken_limits
 from workbench.planner.execution import not_executable
+from workbench.report.words import counted
 from workbench.session.cluster import cluster_names, open_cluster
 from workbench.session.planning import false_claims
 from workbench.session.plans import plan_write
+from workbench.session.proofs import Proofs, ground_of
 from workbench.session.receipts import applied_of
 from workbench.session.remaking import remade_claims
 from workbench.session.system import SystemClock
@@ -34,6 +40,7 @@ if TYPE_CHECKING:
     from workbench.model.keys import Span
     from workbench.model.plan import Plan
     from workbench.planner.approvals import ApprovalPolicy
+    from workbench.session.cluster import ClusterView
 
 APPROVAL_PREFIX: Final = "approval/"
 APPROVED: Final = "approved"
@@ -139,12 +146,14 @@ def approve_by_policy(
     Raises:
         NotFound: the plan proposes nothing, or is for a cluster that the catalog lacks.
     """
-    known = _checked_actions(catalog, plan)
+    proofs = Proofs()
+    known = _checked_actions(catalog, plan, proofs)
     broken = broken_limits(plan, policy, SystemClock().now())
     if broken or dry_run:
         return PolicyDecision(tuple(known), tuple(broken), None)
     approver = Approver(f"policy:{policy.name}", policy.sha256)
-    return PolicyDecision(tuple(known), (), approve(catalog, plan, [], approver=approver))
+    approval = approve(catalog, plan, [], approver=approver, proofs=proofs)
+    return PolicyDecision(tuple(known), (), approval)
 
 
 def approve(  # noqa: PLR0913 - the decision's own parts, named
@@ -155,6 +164,7 @@ def approve(  # noqa: PLR0913 - the decision's own parts, named
     approver: Approver,
     withdraw: bool = False,
     expected_rows: int | None = None,
+    proofs: Proofs | None = None,
 ) -> Approval:
     """Record a decision on `actions`, or on all where none is named.
 
@@ -165,6 +175,7 @@ def approve(  # noqa: PLR0913 - the decision's own parts, named
         approver: Who decides.
         withdraw: Take an approval back instead of giving it.
         expected_rows: Decide only if nobody has since `decisions` told so many rows.
+        proofs: What was proven in this process; None knows nothing, and looks at the plan.
 
     Raises:
         InvalidArgument: an action is not in the plan, or the approved actions would miss one
@@ -173,7 +184,7 @@ def approve(  # noqa: PLR0913 - the decision's own parts, named
         Conflict: the load or the routes in the catalog are not those of the plan;
             `dataset_changed`: somebody decided since.
     """
-    known = _checked_actions(catalog, plan)
+    known = _checked_actions(catalog, plan, Proofs() if proofs is None else proofs)
     unknown = [each for each in actions if each not in known]
     if unknown:
         raise InvalidArgument(
@@ -261,7 +272,17 @@ def move_warning(plan: Plan, actions: Sequence[str]) -> str | None:
     )
 
 
-def _checked_actions(catalog: Catalog, plan: Plan) -> list[str]:
+def look_ahead(catalog: Catalog, plan: Plan, proofs: Proofs) -> None:
+    """Look at a plan as `approve` will, so that it finds the proof; records nothing.
+
+    Raises:
+        NotFound: as `approve`.
+        Conflict: as `approve`.
+    """
+    _checked_actions(catalog, plan, proofs)
+
+
+def _checked_actions(catalog: Catalog, plan: Plan, proofs: Proofs) -> list[str]:
     """Return the ids of the plan's actions; raise where there is nothing to decide here."""
     if plan.cluster not in cluster_names(catalog):
         raise NotFound(
@@ -275,8 +296,36 @@ def _checked_actions(catalog: Catalog, plan: Plan) -> list[str]:
             code="plan_empty",
             hint="there is nothing to approve",
         )
-    view = open_cluster(catalog, plan.cluster)
-    claims = false_claims(view, plan) or remade_claims(view, plan)
+    if claims := _false_of(catalog, plan, proofs):
+        done = applied_of(catalog, plan).actions
+        raise _executed(plan, done) if done else stale(plan, claims)
+    return [action.action_id for action in plan.actions]
+
+
+def _false_of(catalog: Catalog, plan: Plan, proofs: Proofs) -> list[str]:
+    """Return what of a plan does not hold on the catalog's data; nothing where that was proven."""
+    ground = ground_of(catalog, plan.cluster, plan)
+    if proofs.proven(plan, ground):
+        return []
+    view = proofs.made_from(plan, ground)
+    if view is not None:
+        # Made here, of these data, so making it again would give it again; its proof is verified.
+        claims = [*false_claims(view, plan), *_other_routes(view, plan)]
+    else:
+        with proofs.looking:
+            if proofs.proven(plan, ground):
+                return []
+            view = open_cluster(catalog, plan.cluster)
+            claims = false_claims(view, plan) or remade_claims(view, plan)
+            claims += _other_routes(view, plan)
+    if not claims:
+        proofs.prove(plan, ground)
+    return claims
+
+
+def _other_routes(view: ClusterView, plan: Plan) -> list[str]:
+    """Return that the plan is not for the routes as they are."""
+    claims: list[str] = []
     if view.snapshot.catalog_version != plan.catalog_version:
         claims.append(
             f"the routes are at version {view.snapshot.catalog_version}, "
@@ -284,10 +333,7 @@ def _checked_actions(catalog: Catalog, plan: Plan) -> list[str]:
         )
     if [route.span for route in view.snapshot.routes] != [r.span for r in plan.routes_before]:
         claims.append("the routes are not those of the plan")
-    if claims:
-        done = applied_of(catalog, plan).actions
-        raise _executed(plan, done) if done else stale(plan, claims)
-    return [action.action_id for action in plan.actions]
+    return claims
 
 
 def _check_closed(plan: Plan, approved: set[str], *, withdraw: bool) -> None:
@@ -328,7 +374,8 @@ def _check_closed(plan: Plan, approved: set[str], *, withdraw: bool) -> None:
 def _executed(plan: Plan, done: int) -> Conflict:
     """Return the error for a plan that changed the routes itself, when it was applied."""
     return Conflict(
-        f"plan {plan.plan_id} was executed: {done} of {len(plan.actions)} actions are applied, "
+        f"plan {plan.plan_id} was executed: {done} of "
+        f"{counted(len(plan.actions), 'action is', 'actions are')} applied, "
         "and the routes that were collected since are theirs",
         code="plan_executed",
         hint=f"see `workbench jobs list --plan {plan.plan_id}`; for more, plan again",

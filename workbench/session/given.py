@@ -8,7 +8,7 @@ The certainty of a route's load is over the whole of the plan's window; that of 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,7 @@ from workbench.model.keys import Span
 from workbench.model.objective import OBJECTIVES
 from workbench.model.plan_given import EvidenceCertainty, Given, GivenRoute
 from workbench.model.routes import RouteDescriptor, RouteSnapshot, RouteState
+from workbench.model.times import to_us
 from workbench.planner.intervals import ERROR_CERTAIN
 from workbench.planner.window_arrays import COVERAGE_FULL
 from workbench.query.load import Source
@@ -24,6 +25,8 @@ from workbench.session.look_arrays import windows_of
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    import numpy.typing as npt
 
     from workbench.model.plan import Objective, Plan
     from workbench.planner.detect import Rule
@@ -41,9 +44,17 @@ def given_of(  # noqa: PLR0913 - the question's own parts, named
     rule: Rule,
     backtest: bool,
     no_moves: str,
+    windows: KnownWindows | None = None,
 ) -> Given:
-    """Return what a plan of these parts is made from; `asked` is the objective asked for."""
-    known = certainties(view, since, until, source, objective)
+    """Return what a plan of these parts is made from; `asked` is the objective asked for.
+
+    `windows` are those of this objective and of these routes, over this time or more; None reads
+    them.
+    """
+    if windows is None:
+        known = certainties(view, since, until, source, objective)
+    else:
+        known = windows.over(since, until)
     return Given(
         routes=tuple(
             GivenRoute(route.route_id, route.state.value, route.split_at_hlc, certainty)
@@ -66,26 +77,66 @@ def certainties(
 
     Windows after the last that some route measured in full are still open, and not judged.
     """
-    routes = view.snapshot.routes
     if source is Source.ACCESS:
-        return [EvidenceCertainty.CERTAIN] * len(routes)
+        return [EvidenceCertainty.CERTAIN] * len(view.snapshot.routes)
+    return known_windows(view, since, until, objective).over(since, until)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownWindows:
+    """How well each route's load is known, so that a part of the time costs one subtraction.
+
+    Attributes:
+        starts_us: int64, start of each window, ascending.
+        is_closed: Per window, whether some route measured it in full.
+        is_measured: Per window, whether some route measured the objective.
+        sure: int32, shape (windows + 1, routes): in how many windows before each the load is
+            certain; routes in the order of the view's.
+    """
+
+    starts_us: npt.NDArray[np.int64]
+    is_closed: npt.NDArray[np.bool_]
+    is_measured: npt.NDArray[np.bool_]
+    sure: npt.NDArray[np.int32]
+
+    def over(self, since: datetime, until: datetime) -> list[EvidenceCertainty]:
+        """Return how well the load of each route is known in windows that start in that time."""
+        low, high = np.searchsorted(self.starts_us, (to_us(since), to_us(until)))
+        closed = np.flatnonzero(self.is_closed[low:high])
+        if not len(closed) or not self.is_measured[low:high].any():
+            return [EvidenceCertainty.LIKELY] * self.sure.shape[1]
+        end = low + int(closed[-1]) + 1
+        full = self.sure[end] - self.sure[low] == end - low
+        return [
+            EvidenceCertainty.CERTAIN if each else EvidenceCertainty.LIKELY
+            for each in full.tolist()
+        ]
+
+
+def known_windows(
+    view: ClusterView, since: datetime, until: datetime, objective: Objective
+) -> KnownWindows:
+    """Return how well the load of each route is known in each window that starts in that time."""
+    routes = view.snapshot.routes
     table = view.load.route_windows(since, until, routes)
     owned = table.filter(table.column("route_id").is_valid())
     used, windows = windows_of(owned, None, objective)
-    last = windows.last_closed_us()
-    if used != objective.name or last is None:
-        return [EvidenceCertainty.LIKELY] * len(routes)
-    windows = windows.taken(windows.start_us <= last)
-    number = len(np.unique(windows.start_us))
+    starts, at = np.unique(windows.start_us, return_inverse=True)
+    closed, measured = np.zeros(len(starts), np.bool_), np.zeros(len(starts), np.bool_)
+    closed[at[windows.coverage >= COVERAGE_FULL]] = True
+    if used == objective.name:
+        measured[at[windows.measured]] = True
     load = windows.load.astype(np.float64)
-    sure = windows.measured & (windows.coverage >= COVERAGE_FULL)
-    sure &= windows.error_bound <= ERROR_CERTAIN * load
-    ids, counts = np.unique(windows.route_ids[sure], return_counts=True)
-    full = {int(i) for i, count in zip(ids, counts, strict=True) if count == number}
-    return [
-        EvidenceCertainty.CERTAIN if route.route_id in full else EvidenceCertainty.LIKELY
-        for route in routes
-    ]
+    certain = windows.measured & (windows.coverage >= COVERAGE_FULL)
+    certain &= windows.error_bound <= ERROR_CERTAIN * load
+    ids = np.array([route.route_id for route in routes], dtype=np.uint64)
+    order = ids.argsort()
+    column = order[np.searchsorted(ids, windows.route_ids[certain], sorter=order)]
+    sure = np.zeros((len(starts) + 1, len(routes)), dtype=np.int32)
+    np.add.at(sure, (at[certain] + 1, column), 1)
+    np.cumsum(sure, axis=0, out=sure)
+    sure.setflags(write=False)
+    return KnownWindows(starts, closed, measured, sure)
 
 
 def view_as_given(view: ClusterView, plan: Plan) -> ClusterView:

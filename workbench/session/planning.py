@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import pyarrow.compute as pc
+
 from workbench.errors import Corruption, InvalidArgument, InvalidInput, NotFound
 from workbench.model.keys import Span
-from workbench.model.plan import OBJECTIVES, ActionKind, plan_to_json
+from workbench.model.plan import OBJECTIVES, ActionKind, Objective, plan_to_json
 from workbench.model.plan_parts import Backtest, Finding
 from workbench.model.times import from_us, hlc_to_us, rfc3339
 from workbench.planner.atoms import atoms_from_table, routed
 from workbench.planner.blocks import UNMEETABLE
 from workbench.planner.decide import EXACT, ROBUST
 from workbench.planner.detect import THRESHOLD_PER_MINUTE
+from workbench.planner.heavy import ToldKeys, least_worth_telling, weighs_accesses
 from workbench.planner.patterns import SLICES, Slice, drift_of
 from workbench.planner.plan import PlanInput, make_plan
 from workbench.planner.replay import verification
 from workbench.planner.verifier import verify
 from workbench.query.figures import figure_texts
-from workbench.query.load import Source
+from workbench.query.load import HOT_KEY, Source
 from workbench.session.given import given_of
 from workbench.session.look import hot
 from workbench.session.quiet import without_solver_lines
@@ -29,18 +33,19 @@ from workbench.session.stored import newest_stored, sizes_of
 from workbench.session.wiring import open_routes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     import pyarrow as pa
 
-    from workbench.model.plan import EvidenceQuery, Limits, Objective, Plan
+    from workbench.model.plan import EvidenceQuery, Limits, Plan
     from workbench.model.plan_parts import Stored
     from workbench.planner.atoms import Atoms
     from workbench.planner.detect import Rule
     from workbench.planner.patterns import Drift
     from workbench.planner.placing import SizesOf
     from workbench.session.cluster import ClusterView
+    from workbench.session.given import KnownWindows
 
 
 # A solver prints, and standard output is for answers.
@@ -58,6 +63,10 @@ STAND_INS: Final = ("cpu", "bytes")
 SETTLED_SHARE: Final = 0.25
 # The default of `workbench plan`, and of the session.
 DEFAULT_POLICY: Final = ROBUST
+# Of each route; one that alone is the bottleneck is among its heaviest.
+TOLD_KEYS_MAX: Final = 8
+# Every read and write counts alike.
+ACCESSES: Final = Objective("accesses", read_weight=1, write_weight=1, byte_weight=0)
 # Above so many atoms, what changes over time is not looked for: it would outlast the planning.
 PATTERN_ATOMS_MAX: Final = 200_000
 
@@ -123,6 +132,7 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
     policy: str = DEFAULT_POLICY,
     no_moves: str = "",
     stored: tuple[Stored, SizesOf] | Newest | None = NEWEST,
+    windows: KnownWindows | None = None,
 ) -> Plan:
     """Return a plan for the cluster's newest routes from its load in [since, until).
 
@@ -138,6 +148,7 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
         policy: `robust` or `exact`.
         no_moves: Why the system could not make a move; empty where it can, or is not known.
         stored: What spans store, and by what; the newest complete export's where not given.
+        windows: How well the view's load is known by `objective`; None reads it where needed.
 
     Raises:
         NotFound: `load_absent`, there is no load; for a running cluster with how to get some.
@@ -195,15 +206,25 @@ def plan(  # noqa: PLR0913 - the question's own parts, named
         whole = replace(whole, backtest=tried[policy], backtest_exact=beside)
         untested = _untested(view, chosen, objective, middle, until)
         untested += _unseen(whole.drift, moving[middle][1])
-    whole = replace(whole, findings=(*untested, *whole.findings))
+    least = least_worth_telling(pc.sum(table["load"]).as_py(), len(view.snapshot.routes), limits)
+    told = _told_keys(view, chosen, objective, (since, until), least)
+    whole = replace(whole, findings=(*untested, *whole.findings), told_keys=told)
     try:
         made = make_plan(whole)
     except NotFound as error:
         if error.code == "load_absent" and is_live(view):
             raise _no_live_load(view, error) from error
         raise
-    given_to = (view, since, until, chosen, objective)
-    parts = given_of(*given_to, asked=asked, rule=rule, backtest=backtest, no_moves=no_moves)
+    if chosen is not Source.LOAD_WINDOW or objective.name != asked.name:
+        windows = None  # they tell of other evidence
+    parts = given_of(
+        *(view, since, until, chosen, objective),
+        asked=asked,
+        rule=rule,
+        backtest=backtest,
+        no_moves=no_moves,
+        windows=windows,
+    )
     return replace(made, given=parts)
 
 
@@ -310,11 +331,15 @@ def _drift(
     length = per_slice * window
     starts = [until - (SLICES - number) * length for number in range(SLICES)]
     routes = view.snapshot.routes
-    slices = [
-        Slice(start, routed(_atoms_of(view, source, objective, start, start + length), routes))
-        for start in starts
-    ]
-    drift = drift_of(slices)
+    all_owned = routed(atoms, routes) is atoms
+
+    def told(start: datetime) -> Slice:
+        part = _atoms_of(view, source, objective, start, start + length)
+        # The same keys are on the same routes: looking each of them up again takes longest.
+        is_owned = all_owned and part.keys == atoms.keys
+        return Slice(start, part if is_owned else routed(part, routes))
+
+    drift = drift_of([told(start) for start in starts])
     return (() if drift is None else (drift.finding,)), drift
 
 
@@ -322,6 +347,35 @@ def _atoms_of(
     view: ClusterView, source: Source, objective: Objective, since: datetime, until: datetime
 ) -> Atoms:
     return atoms_from_table(view.load.atoms(source, objective, since, until), source.atom_kind)
+
+
+def _told_keys(
+    view: ClusterView,
+    source: Source,
+    objective: Objective,
+    time: tuple[datetime, datetime],
+    least: float,
+) -> ToldKeys | None:
+    """Return the keys that may carry `least` where load is told by bucket; None where none may.
+
+    Of sampled counts nothing is known for sure, so they are left out.
+    """
+    by_bucket = source is Source.LOAD_WINDOW and Source.ACCESS.value not in view.load.data
+    if not by_bucket or HOT_KEY not in view.load.data or not weighs_accesses(objective):
+        return None
+    table = view.load.hot_keys(*time, view.snapshot.routes, TOLD_KEYS_MAX)
+    assert table is not None
+    weight = max(objective.read_weight, objective.write_weight)
+    enough = pc.greater_equal(pc.multiply(table.column("count").cast("double"), weight), least)
+    table = table.filter(pc.and_(enough, pc.equal(table.column("sample_rate"), 1.0)))
+    if not table.num_rows:
+        return None
+    keys, counts, errors = (table.column(n).to_pylist() for n in ("key", "count", "error"))
+    atoms = view.load.atoms(source, ACCESSES, *time).sort_by("atom_start")
+    starts = atoms.column("atom_start").to_numpy().tolist()
+    places = {at for at in (bisect_right(starts, key) - 1 for key in keys) if at >= 0}
+    accesses = {starts[at]: atoms.column("load")[at].as_py() for at in places}
+    return ToldKeys(tuple(zip(keys, counts, errors, strict=True)), accesses)
 
 
 def no_moves_on(url: str) -> str:
@@ -454,6 +508,8 @@ def false_claims(view: ClusterView, given: Plan) -> list[str]:
             _rows_of(view.load.atoms(source, given.objective, part.since, part.until), source)
             for part in (given.drift.parts if given.drift else ())
         ],
+        # What is told of keys is checked of documents that say what they were made from.
+        None if given.given is None else _told_rows(view, source, given),
     )
     expected = _evidence(view, source, given.objective, given.since, given.until)
     if not given.evidence.figures:  # documents of before 2026-11-21 carry one text only
@@ -461,6 +517,15 @@ def false_claims(view: ClusterView, given: Plan) -> list[str]:
     if given.evidence != expected:
         found.append("the evidence query differs from the package's own")
     return found
+
+
+def _told_rows(
+    view: ClusterView, source: Source, given: Plan
+) -> tuple[Sequence[tuple[bytes, int, int]], Mapping[bytes, int | None]]:
+    least = least_worth_telling(given.total_load, len(given.routes_before), given.limits)
+    time = given.since, given.until
+    told = _told_keys(view, source, given.objective, time, least) or ToldKeys()
+    return told.keys, told.accesses
 
 
 def _evidence(

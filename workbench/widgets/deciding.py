@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from workbench.errors import Conflict
+from workbench.errors import Conflict, WorkbenchError
 from workbench.report import words
-from workbench.session.approval import approve, decisions
+from workbench.session.approval import approve, decisions, look_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from workbench.model.keys import Span
     from workbench.model.plan import Plan
     from workbench.session.approval import Approver, Decision
+    from workbench.session.proofs import Proofs
 
 NAMES_SHOWN: Final = 4
 ROUNDS_MAX: Final = 8
@@ -40,6 +41,7 @@ def record(
     request: Request,
     seen: Mapping[str, Decision],
     applied: Collection[str],
+    proofs: Proofs,
 ) -> tuple[bool, str]:
     """Record what is left of a request; return whether it stands now, and what to tell.
 
@@ -48,6 +50,7 @@ def record(
         request: What is asked for.
         seen: The decisions that whoever asks has seen.
         applied: Ids of what is made.
+        proofs: What was proven in this process.
 
     Raises:
         WorkbenchError: as `session.approval.approve`.
@@ -78,6 +81,7 @@ def record(
                 approver=approver,
                 withdraw=withdraw,
                 expected_rows=now.rows,
+                proofs=proofs,
             )
         except Conflict as error:
             if error.code != "dataset_changed":
@@ -87,6 +91,17 @@ def record(
         who = words.clean(approver.by.removeprefix("user:"))
         return True, f"{verb} {names_text(todo)} as {who}"
     return False, "others were first time and again; look and decide anew"
+
+
+def seek_proof(catalog: Catalog, plan: Plan, proofs: Proofs) -> None:
+    """Look at a plan as approving will, so that approving finds the proof.
+
+    Records nothing, and raises nothing: what is wrong with the plan is told when it is approved.
+    """
+    try:
+        look_ahead(catalog, plan, proofs)
+    except WorkbenchError:
+        return
 
 
 def left_to_decide(

@@ -26,21 +26,22 @@ from typing import TYPE_CHECKING, Final
 from workbench.errors import NotFound, WorkbenchError
 from workbench.model.plan import Plan
 from workbench.report import words
-from workbench.report.route_rows import EVERYTHING, Brush, RouteBoard, route_loads
+from workbench.report.route_rows import EVERYTHING, Brush
 from workbench.session.applying import Application
 from workbench.session.approval import user
 from workbench.session.cluster import ClusterView, open_cluster
 from workbench.session.collect_live import LiveOptions, collect_live
 from workbench.session.lease import Machine, this_machine
-from workbench.session.look import HotAnswer, hot
 from workbench.session.planning import is_live
 from workbench.session.plans import record_plan, resolve_plan
+from workbench.session.proofs import Proofs
 from workbench.session.receipts import applied_of
 from workbench.session.system import SystemClock
 from workbench.session.verify import VerifyAnswer, verify_plan
 from workbench.session.wiring import user_name
 from workbench.widgets import standing
-from workbench.widgets.deciding import Request, record
+from workbench.widgets.board import board_of, judged, opened, route_windows, with_verdicts
+from workbench.widgets.deciding import Request, record, seek_proof
 from workbench.widgets.lookout import EVERY_S, Lookout, Seen
 from workbench.widgets.options import DeskOptions
 from workbench.widgets.proposing import Proposer, planned_anew
@@ -52,12 +53,13 @@ from workbench.widgets.telling import Bulletin, Telling, Told
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import pyarrow as pa
-
     from workbench.catalog.catalog import Catalog
     from workbench.report.job_rows import JobFacts
     from workbench.report.plan_review import ActionStanding
+    from workbench.report.route_rows import RouteBoard
     from workbench.session.approval import Decision
+    from workbench.session.look import HotAnswer
+    from workbench.session.proofs import Ground
     from workbench.session.receipts import Receipt
 
     Shown = tuple[str, Mapping[str, Decision]]
@@ -66,6 +68,7 @@ __all__ = ["Desk", "DeskOptions", "Told"]
 
 TRACE: Final = "trace:"
 FOLLOW_S: Final = 1.0
+LOOKING_AHEAD: Final = "looking ahead"
 OUTDATED: Final = frozenset({"plan_stale", "plan_executed"})
 
 
@@ -114,6 +117,8 @@ class Desk(Telling):
         self._brush = EVERYTHING
         self._epoch = 0
         self._view: ClusterView | None = None
+        self._proofs = Proofs()
+        self._ground: Ground | None = None
         self._absent = ""
         self._answer: HotAnswer | None = None
         self._board: RouteBoard | None = None
@@ -191,7 +196,8 @@ class Desk(Telling):
         """The verdicts; computed when first asked for."""
         with self._lock:
             if self._answer is None and self._view is not None:
-                self._answer = self._judged(self._view, self._route_windows(self._view))
+                table = route_windows(self._view, self._options)
+                self._answer = judged(self._view, self._options, table)
             return self._answer
 
     @property
@@ -199,7 +205,8 @@ class Desk(Telling):
         """The routes with their loads, and verdicts once judged; read when first asked for."""
         with self._lock:
             if self._board is None and self._view is not None:
-                self._board = self._board_of(self._view, self._route_windows(self._view))
+                table = route_windows(self._view, self._options)
+                self._board = board_of(self._view, self._options, table)
             return self._board
 
     @property
@@ -212,7 +219,7 @@ class Desk(Telling):
         """What plans for a brush, its load in memory; made when first asked for."""
         with self._lock:
             if self._proposer is None and self._view is not None:
-                self._proposer = Proposer(self._view, self._options)
+                self._proposer = Proposer(self._view, self._options, self._proofs, self._ground)
             return self._proposer
 
     @property
@@ -269,14 +276,13 @@ class Desk(Telling):
             if seen is None:
                 return
             view = open_cluster(another, seen.name)
-            table = self._route_windows(view)
-            board = self._board_of(view, table)
+            table = route_windows(view, self._options)
+            board = board_of(view, self._options, table)
             if not self._adopt(epoch, board, None):
                 continue
             self._tell("look")
-            answer = self._judged(view, table)
-            judged = {each.route.route_id: each for each in answer.verdicts}
-            board = RouteBoard(board.routes, board.loads, judged, board.objective)
+            answer = judged(view, self._options, table)
+            board = with_verdicts(board, answer)
             if self._adopt(epoch, board, answer):
                 self._tell("look")
                 return
@@ -331,7 +337,16 @@ class Desk(Telling):
         made = planned_anew(open_cluster(catalog, seen.name), self._options, brush)
         record_plan(catalog, made)
         self.open_plan(made)
+        # So that the first approval finds the proof.
+        self._bulletin.later(LOOKING_AHEAD, self.look_ahead, quiet=True)
         return made
+
+    def look_ahead(self) -> None:
+        """Look at the plan under review as approving will, so that approving need not wait."""
+        with self._lock:
+            found, another = self._plan, self._records.another()
+        if found is not None and not self.stale:
+            seek_proof(another, found, self._proofs)
 
     def collect(self) -> None:
         """Collect from the running cluster, and read everything anew.
@@ -448,13 +463,8 @@ class Desk(Telling):
     # How
 
     def _open(self) -> None:
-        view, absent = None, ""
-        try:
-            view = open_cluster(self._records.catalog, self._cluster)
-        except NotFound as error:
-            absent = words.clean(str(error))
         # At once: who draws in another thread reads the old or the new, never that there is none.
-        self._view, self._absent = view, absent
+        self._view, self._ground, self._absent = opened(self._records.catalog, self._cluster)
         self._answer, self._board, self._proposer = None, None, None
         self._epoch += 1
         self._seen.take(self._records.catalog, self.cluster)
@@ -473,22 +483,6 @@ class Desk(Telling):
         if changed or before != self._elsewhere:
             return ("look", "plan", "jobs") if data else ("plan", "jobs")
         return ()
-
-    def _route_windows(self, view: ClusterView) -> pa.Table:
-        since, until = view.window(self._options.since, self._options.until)
-        return view.load.route_windows(since, until, view.snapshot.routes)
-
-    def _judged(self, view: ClusterView, table: pa.Table) -> HotAnswer:
-        since, until = view.window(self._options.since, self._options.until)
-        objective, rule = self._options.objective, self._options.rule
-        return hot(view, since=since, until=until, objective=objective, rule=rule, table=table)
-
-    def _board_of(self, view: ClusterView, table: pa.Table) -> RouteBoard:
-        objective, routes = self._options.objective, view.snapshot.routes
-        since, until = view.window(self._options.since, self._options.until)
-        window_ms = view.extent.window_ms
-        loads = route_loads(table, routes, objective, since=since, until=until, window_ms=window_ms)
-        return RouteBoard(routes, loads, objective=objective.name)
 
     def _adopt(self, epoch: int, board: RouteBoard, answer: HotAnswer | None) -> bool:
         """Take what was read, unless the cluster was read anew meanwhile."""
@@ -554,7 +548,7 @@ class Desk(Telling):
             seen = shown[1]
         applied = frozenset(a.action_id for a in found.actions if known.applied(a.action_id))
         request = Request(found, tuple(asked), withdraw, self._approver)
-        ok, text = record(self._records.catalog, request, seen, applied)
+        ok, text = record(self._records.catalog, request, seen, applied, self._proofs)
         # What was told of others is seen now: who asks again means it.
         self._shown = (found.content_hash, self.known().decisions)
         return Told(ok, text)

@@ -128,7 +128,7 @@ class Heatmap(anywidget.AnyWidget):
     def __repr__(self) -> str:
         """Return what it shows, in a line."""
         surface = self._surface
-        return f"Heatmap({surface.rows:,} key ranges × {surface.columns:,} windows, {self.series})"
+        return f"Heatmap({_size(surface, ' × ')}, {self.series})"
 
     @property
     def surface(self) -> HeatSurface:
@@ -226,7 +226,7 @@ class Heatmap(anywidget.AnyWidget):
                 raise InvalidArgument(
                     "nothing of what the heatmap shows lies in the selection",
                     code="selection_empty",
-                    hint=f"it shows {surface.rows:,} key ranges in {surface.columns:,} windows",
+                    hint=f"it shows {_size(surface, ' in ')}",
                 )
             self.brush = {
                 "row_first": keys[0],
@@ -395,6 +395,11 @@ class Heatmap(anywidget.AnyWidget):
         tile = surface.tile(series, box, rows_max=limits[0], columns_max=limits[1])
         reply |= tile.header()
         return [tile.levels]
+
+
+def _size(surface: HeatSurface, joint: str) -> str:
+    ranges, windows = words.counted(surface.rows, "key range"), surface.columns
+    return f"{ranges}{joint}{words.counted(windows, 'window')}"
 
 
 def _whole(value: object) -> int:

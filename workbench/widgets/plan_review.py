@@ -362,7 +362,7 @@ def _action(row: ReviewRow) -> Node:
 def _declined(summary: PlanSummary) -> Node | None:
     if not summary.declined:
         return None
-    more = f"{summary.declined_more:,} more reasons" if summary.declined_more else None
+    more = words.plural(summary.declined_more, "more reason") if summary.declined_more else None
     return el(
         "details",
         el("summary", "Routes that are left alone, and why"),

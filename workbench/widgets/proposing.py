@@ -3,21 +3,23 @@
     brush ──▶ time and keys ──▶ session.planning.plan ── asks ──▶ load in memory
                                                               └── or SQL, where it fits no cube
 
-The load is read once and kept; a proposal then costs what the planner costs. It is the very plan
-that the command line makes of the load windows, but for the back-test, which `planned_anew`
-adds.
+The load is read once and kept as sums from the first window on, as is how well each route's load is
+known; a proposal then costs what the planner costs. It is the very plan that the command line makes
+of the load windows, but for the back-test, which `planned_anew` adds.
 """
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from workbench.model.keys import Span
 from workbench.query.load import LoadReader, Source
 from workbench.report.load_cube import CELLS_MAX, LoadCube, load_cube
+from workbench.session.given import KnownWindows, known_windows
 from workbench.session.planning import plan, settled_since
+from workbench.session.proofs import Proofs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,20 +31,20 @@ if TYPE_CHECKING:
     from workbench.model.routes import RouteDescriptor
     from workbench.report.route_rows import Brush
     from workbench.session.cluster import ClusterView
+    from workbench.session.proofs import Ground
     from workbench.widgets.options import DeskOptions
-
-NOT_READ: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryReader(LoadReader):
     """A cluster's load that tells atoms of one objective from memory, all else by SQL.
 
-    The cube tells the routes apart, so no bucket crosses a bound of them.
+    The cube tells `routes` apart, so no bucket crosses a bound of them.
     """
 
     cube: LoadCube = field(kw_only=True, repr=False)
     objective: Objective = field(kw_only=True)
+    routes: Sequence[RouteDescriptor] = field(kw_only=True, repr=False)
 
     def atoms(
         self, source: Source, objective: Objective, since: datetime, until: datetime
@@ -56,27 +58,58 @@ class MemoryReader(LoadReader):
         self, since: datetime, until: datetime, routes: Sequence[RouteDescriptor]
     ) -> datetime | None:
         """Return None: no bucket crosses a bound."""
-        if self.cube.tells_apart(routes):
+        if routes is self.routes or self.cube.tells_apart(routes):
             return None
         return LoadReader.crossing_until(self, since, until, routes)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A cluster whose load is in memory.
+
+    Attributes:
+        view: The cluster; its load is a `MemoryReader`.
+        windows: How well the load of its routes is known, in each window.
+    """
+
+    view: ClusterView
+    windows: KnownWindows
 
 
 class Proposer:
     """Plans for parts of one cluster's load."""
 
-    def __init__(self, view: ClusterView, options: DeskOptions) -> None:
+    def __init__(
+        self,
+        view: ClusterView,
+        options: DeskOptions,
+        proofs: Proofs | None = None,
+        ground: Ground | None = None,
+    ) -> None:
+        """Plan from a view.
+
+        Args:
+            view: The cluster.
+            options: How to plan.
+            proofs: Where to keep what was made; None keeps it nowhere.
+            ground: Of the view, as the catalog had it when it was opened.
+        """
         self._view = view
         self._options = options
+        self._proofs = Proofs() if proofs is None else proofs
+        self._ground = ground
         self._lock = threading.Lock()
-        self._cube: LoadCube | object | None = NOT_READ
+        self._is_read = False
+        self._memory: Memory | None = None
         self._settled: datetime | None = None
 
-    def prepare(self) -> LoadCube | None:
+    def prepare(self) -> Memory | None:
         """Read the load into memory, once; None where it does not fit a cube."""
         with self._lock:
-            if self._cube is NOT_READ:
-                self._cube = self._read()
-            return self._cube if isinstance(self._cube, LoadCube) else None
+            if not self._is_read:
+                self._memory = self._read()
+                self._is_read = True
+            return self._memory
 
     def propose(self, brush: Brush) -> Plan:
         """Return the plan for a brush; splits lie in its keys only.
@@ -85,25 +118,22 @@ class Proposer:
             NotFound: `load_absent`: nothing came in that time.
             WorkbenchError: as `session.planning.plan`.
         """
-        view, options = self._view, self._options
-        cube = self.prepare()
-        source = None
-        if cube is not None:
-            source = Source.LOAD_WINDOW
-            load = view.load
-            reader = MemoryReader(load.cluster, load.data, cube=cube, objective=options.objective)
-            view = replace(view, load=reader)
+        options, memory = self._options, self.prepare()
         since, until = self.times(brush)
-        return plan(
+        view = self._view if memory is None else memory.view
+        made = plan(
             view,
             since=since,
             until=until,
             objective=options.objective,
             limits=within(options.limits, brush.span),
             rule=options.rule,
-            source=source,
+            source=None if memory is None else Source.LOAD_WINDOW,
             policy=options.policy,
+            windows=None if memory is None else memory.windows,
         )
+        self._proofs.make(made, view, self._ground)
+        return made
 
     def times(self, brush: Brush) -> tuple[datetime, datetime]:
         """Return the time to plan on: the brush's, or all that live load can be planned on."""
@@ -116,13 +146,21 @@ class Proposer:
         low, high = max(since, brush.since or since), min(until, brush.until or until)
         return (low, high) if low < high else (since, until)
 
-    def _read(self) -> LoadCube | None:
-        view = self._view
-        if view.extent.windows * len(view.snapshot.routes) > CELLS_MAX:
+    def _read(self) -> Memory | None:
+        view, objective = self._view, self._options.objective
+        load, routes = view.load, view.snapshot.routes
+        if view.extent.windows * len(routes) > CELLS_MAX:
             return None
         since, until = view.window(self._options.since, self._options.until)
-        cube = load_cube(view.load.load_windows(since, until), self._options.objective)
-        return cube if cube is not None and cube.tells_apart(view.snapshot.routes) else None
+        cube = load_cube(load.load_windows(since, until), objective)
+        if cube is None or not cube.tells_apart(routes):
+            return None
+        cube.sums.setflags(write=False)
+        windows = known_windows(view, since, until, objective)
+        reader = MemoryReader(
+            load.cluster, load.data, cube=cube, objective=objective, routes=routes
+        )
+        return Memory(replace(view, load=reader), windows)
 
 
 def planned_anew(view: ClusterView, options: DeskOptions, brush: Brush) -> Plan:

@@ -15,6 +15,7 @@ from workbench.report.route_rows import (
     RouteRow,
     Spark,
 )
+from workbench.report.words import plural
 from workbench.widgets.panel import Panel, button, number, pager
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ class RouteTable(Panel):
 
 def _shown(page: RoutePage) -> str:
     if not page.matching:
-        return f"none of {page.total:,} routes matches"
+        return f"none of {plural(page.total, 'route')} matches"
     last = page.first + len(page.rows) - 1
     shown = f"{page.first:,} to {last:,} of {page.matching:,}"
     if page.matching < page.total:

@@ -144,10 +144,9 @@ class Workbench(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no typ
             layout=ipywidgets.Layout(grid_gap="12px", overflow="visible"),
         )
         self._stops = (self.heatmap.on_brush(self._brushed), desk.watch(self._changed))
-        proposer = desk.proposer
-        if proposer is not None:
-            # So that the first brush finds the load in memory.
-            desk.later("reading the load", proposer.prepare)
+        if desk.view is not None:
+            # So that the first brush finds the load in memory, and the first approval the proof.
+            desk.later("reading the load", self._read_ahead)
 
     def close(self) -> None:
         """Take all of it off the page; a second time does nothing."""
@@ -159,6 +158,12 @@ class Workbench(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no typ
             for each in (self.loop, self.routes, self.review, self.monitor):
                 each.close()
         super().close()
+
+    def _read_ahead(self) -> None:
+        proposer = self.desk.proposer
+        if proposer is not None:
+            proposer.prepare()
+        self.desk.look_ahead()
 
     def _brushed(self, brush: dict[str, Any] | None) -> None:
         """Look at what is brushed, and propose for it."""
