@@ -10,9 +10,9 @@
 Any address of the cluster will do; several keep it reachable while one is down. Read-only unless
 opened with `allow_write`. Only splits inside a group: nothing here moves a span.
 
-A window is told only when every member has closed it: one that lacked a member's part would be
-stored as if it were whole. A split whose outcome is not known is looked for among the routes
-before the call is repeated, under the same request id.
+A window is told only when every member that answers has closed it. Who does not answer is named:
+of routes that it led, nothing, or a part of the window, is told. A split whose outcome is not
+known is looked for among the routes before the call is repeated, under the same request id.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Client(Protocol):
         ...
 
     def windows(self, since_us: int | None = None) -> Windows:
-        """Return the closed windows of all members."""
+        """Return the closed windows of all members that answer."""
         ...
 
     def timestamp(self) -> int:
@@ -213,14 +213,14 @@ class NodeConnector:
         return self._client.versions_since(after)
 
     def load(self, cluster: str, since: datetime | None) -> LoadAnswer:
-        """Return the windows that start at `since` or later and that all members have closed.
+        """Return the windows that start at `since` or later, closed by all members that answer.
 
         Args:
             cluster: Name to put into each row.
             since: Aware; None for all that are kept.
 
         Raises:
-            Unavailable: a member does not answer.
+            Unavailable: no member answers.
             InvalidInput: `load_malformed`, `load_told_twice`: an answer cannot be accepted.
         """
         status = self._client.status()
@@ -228,7 +228,8 @@ class NodeConnector:
             raise malformed(f"windows of {status.window_ms} ms")
         answer = self._client.windows(None if since is None else to_us(since))
         check_windows(answer.closed, status.window_ms)
-        whole = told_by_all(answer.closed, [member.node for member in status.members])
+        members = [each.node for each in status.members if each.node not in answer.missing]
+        whole = told_by_all(answer.closed, members)
         oldest_us = answer.oldest_us or None  # servers without windows may say 0
         if oldest_us is not None and not 0 <= oldest_us <= TIME_US_MAX:
             raise malformed(f"an oldest window at {oldest_us} µs")
@@ -239,6 +240,7 @@ class NodeConnector:
             notes=NOTES,
             hot_keys=hot_key_table(whole),
             key_samples=key_sample_table(whole),
+            missing=tuple(f"node {node}" for node in answer.missing),
         )
 
     def prepare(self, split: SplitCall, idempotency_key: str) -> PreparedCall:

@@ -3,11 +3,11 @@
     node 1: route 7, buckets a | b | c, coverage 0.4 ┐
     node 2: route 7, buckets a |   d  , coverage 0.6 ┴▶ route 7, buckets a | b+c+d, coverage 1.0
 
-Rules: a window is told only once every member has closed it. A group whose leader changed within
-a window is told of by both leaders, each for its part of the time: their counts add up, on the
-bounds that both know. Parts that together are longer than the window are refused, and a node that
-is told of twice. Heavy keys that both leaders tell of add up likewise, errors as counts; one that
-only one tells of gets what the other says that it may have had, as count and as error. Drawn
+Rules: a window is told only once every member that answers has closed it. A group whose leader
+changed within a window is told of by both leaders, each for its part of the time: their counts add
+up, on the bounds that both know. Parts that together are longer than the window are refused, and a
+node that is told of twice. Heavy keys that both leaders tell of add up likewise, errors as counts;
+one that only one tells of gets what the other says that it may have had, as count and error. Drawn
 accesses of both stand side by side, each for its part.
 """
 

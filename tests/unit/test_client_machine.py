@@ -6,6 +6,7 @@ import pytest
 from client_world import CLIENT_ID, Bench, Moved, World
 
 from workbench.client.machine import WRITES_MAX, Client
+from workbench.client.operations import check_put
 from workbench.client.routes import BatchSpansGroups, RouteCache
 from workbench.client.values import (
     Failure,
@@ -147,10 +148,34 @@ def test_a_call_without_any_answer_ends_by_its_deadline(bench):
     calls = [bench.start(each, timeout_ms=300) for each in (put(LOW), Read((LOW,)), Scan())]
     while bench.client.wake_at_ms is not None and bench.now_ms < 300:
         while bench.wires:
-            bench.unreachable()
+            bench.lose()
         bench.pass_time()
     assert all(isinstance(bench.ends[call], Unavailable) for call in calls)
-    assert {each.address for each in bench.sent} == set(bench.world.addresses)
+    assert {bench.ends[call].code for call in calls} == {"deadline_exceeded"}
+
+
+def test_calls_to_nobody_end_at_once_where_no_node_was_ever_reached(bench):
+    calls = [bench.start(each, timeout_ms=10_000) for each in (put(LOW), Read((LOW,)), Scan())]
+    while bench.wires or not bench.ends:
+        if bench.wires:
+            bench.unreachable()
+        else:
+            bench.pass_time()
+    assert bench.now_ms < 1_000
+    assert {bench.ends[call].code for call in calls} == {"node_unreachable"}
+    assert sorted(each.address for each in bench.sent) == sorted(bench.world.addresses)
+    assert isinstance(bench.settle(bench.start(put(LOW))), Written), "the next call tries again"
+
+
+def test_a_cluster_that_was_reached_before_is_waited_for(bench):
+    assert isinstance(bench.settle(bench.start(put(LOW))), Written)
+    call = bench.start(put(LOW), timeout_ms=300)
+    while call not in bench.ends:
+        while bench.wires:
+            bench.unreachable()
+        bench.pass_time()
+    assert bench.now_ms >= 300
+    assert bench.ends[call].code == "deadline_exceeded"
 
 
 def test_a_batch_that_spans_groups_is_refused_with_the_spans(bench):
@@ -417,6 +442,36 @@ def test_a_call_that_asks_for_nothing_is_refused_at_once(bench, call):
     with pytest.raises(InvalidArgument) as refused:
         bench.start(call)
     assert refused.value.code == "call_invalid"
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (Read((b"k",), -1), "timestamp -1"),
+        (Read((b"k",), 2**64), "no 64-bit number"),
+        (Read(("k",)), "a key of type str"),
+        (Scan("a"), "a bound of type str"),
+        (Scan(b"a", 7), "a bound of type int"),
+        (Scan(read_ts=-5), "timestamp -5"),
+        (Write((Mutation("k", b"v"),)), "a key of type str"),
+        (Write((Mutation(b"k", 7),)), "a value of type int"),
+        (Write((Mutation(b"k", b"v", -1),)), "an expiry at -1 ms"),
+        (Write((Mutation(b"k", b"v"),), (Precondition(b"k", 2**64),)), "no 64-bit number"),
+        (Write((Mutation(b"k", b"v"),), (Precondition(None),)), "a key of type NoneType"),
+    ],
+)
+def test_a_call_of_other_types_or_out_of_range_is_refused_before_it_is_sent(bench, call, said):
+    with pytest.raises(InvalidArgument, match=said) as refused:
+        bench.start(call)
+    assert refused.value.code == "call_invalid"
+    assert bench.wires == []
+
+
+@pytest.mark.parametrize("value", [None, "v", 7])
+def test_what_is_put_is_bytes_and_none_is_no_deletion(value):
+    with pytest.raises(InvalidArgument, match="not bytes"):
+        check_put(value)
+    check_put(b"")
 
 
 def test_a_client_needs_addresses_an_id_and_calls_a_timeout(bench):

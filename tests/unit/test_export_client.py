@@ -179,7 +179,7 @@ def test_rows_at_or_before_the_cursor_are_never_passed_on(start):
     assert exported(start([chunk(*ROWS[2:], done=True)]), after=ExportCursor(b"a", 4)) == ROWS[2:]
 
 
-def test_a_node_that_names_the_leader_is_left_for_it_once(start):
+def test_a_node_that_names_the_leader_is_left_for_it(start):
     leader = start([chunk(*ROWS, done=True)])
     trailers = (
         (wire.CODE_KEY, "not_leader"),
@@ -188,12 +188,12 @@ def test_a_node_that_names_the_leader_is_left_for_it_once(start):
     )
     other = start([grpc.StatusCode.UNAVAILABLE], trailers=trailers)
     assert exported(other) == ROWS
-    itself = start([grpc.StatusCode.UNAVAILABLE], [grpc.StatusCode.UNAVAILABLE])
+    itself = start(*[[grpc.StatusCode.UNAVAILABLE]] * 100)
     itself.trailers = (*trailers[:2], (wire.LEADER_KEY, itself.address))
     with pytest.raises(Unavailable) as caught:
-        exported(itself)
+        exported(itself, timeout_s=0.5)
     assert caught.value.code == "not_leader"
-    assert len(itself.requests) == 2
+    assert 2 <= len(itself.requests) < 20, "the pauses get longer"
 
 
 def table(rows):

@@ -6,6 +6,7 @@ from concurrent import futures
 
 import grpc
 import pytest
+from process.raw_client import RawClient
 
 from workbench.errors import (
     Conflict,
@@ -17,7 +18,6 @@ from workbench.errors import (
 )
 from workbench.model.keys import Span
 from workbench.node import wire
-from workbench.node.client import NodeClient
 from workbench.node.proto import distribution_pb2 as distribution
 from workbench.node.proto import rawkv_pb2 as rawkv
 from workbench.node.proto import workbench_v1_pb2 as v1
@@ -100,9 +100,8 @@ ROUTE = distribution.RouteDescriptor(route_id=1, raft_group_id=1, state="ROUTE_S
 
 def test_the_next_address_is_asked_where_nobody_answers_and_is_asked_first_from_then_on(stranger):
     server = stranger(RawPut=answering(PUT))
-    with NodeClient([NOBODY, server.address]) as client:
+    with RawClient([NOBODY, server.address]) as client:
         assert client.put(b"k", b"v") == 7
-        assert client._preferred == 1
         assert client.put(b"k", b"v") == 7
     assert len(server.calls) == 2
 
@@ -111,7 +110,7 @@ def test_a_node_that_stops_passes_even_a_write_on(stranger):
     stopping = (("x-workbench-code", "node_stopping"), ("x-workbench-kind", "unavailable"))
     first = stranger(RawPut=ending(grpc.StatusCode.UNAVAILABLE, "stopping", stopping))
     second = stranger(RawPut=answering(PUT))
-    with NodeClient([first.address, second.address]) as client:
+    with RawClient([first.address, second.address]) as client:
         assert client.put(b"k", b"v") == 7
 
 
@@ -120,7 +119,7 @@ def test_a_write_that_was_cut_off_is_unknown_and_never_sent_again(stranger):
     first = stranger(RawPut=hanging_up(holder))
     holder.append(first)
     second = stranger(RawPut=answering(PUT))
-    with NodeClient([first.address, second.address]) as client, pytest.raises(OutcomeUnknown):
+    with RawClient([first.address, second.address]) as client, pytest.raises(OutcomeUnknown):
         client.put(b"k", b"v")
     assert second.calls == []
 
@@ -130,7 +129,7 @@ def test_a_read_that_was_cut_off_is_asked_elsewhere(stranger):
     first = stranger(RawGet=hanging_up(holder))
     holder.append(first)
     second = stranger(RawGet=answering(rawkv.RawGetResponse(value=b"v", exists=True)))
-    with NodeClient([first.address, second.address]) as client:
+    with RawClient([first.address, second.address]) as client:
         assert client.get(b"k") == b"v"
 
 
@@ -141,7 +140,7 @@ def test_a_write_that_times_out_is_unknown_and_a_read_unavailable():
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        with NodeClient([address], timeout_s=0.3) as client:
+        with RawClient([address], timeout_s=0.3) as client:
             with pytest.raises(OutcomeUnknown) as write:
                 client.put(b"k", b"v")
             with pytest.raises(Unavailable) as read:
@@ -150,7 +149,7 @@ def test_a_write_that_times_out_is_unknown_and_a_read_unavailable():
 
 
 def test_nobody_there_is_unavailable_and_names_an_address():
-    with NodeClient([NOBODY]) as client, pytest.raises(Unavailable) as refused:
+    with RawClient([NOBODY]) as client, pytest.raises(Unavailable) as refused:
         client.put(b"k", b"v")
     assert refused.value.code == "node_unreachable"
     assert NOBODY in str(refused.value)
@@ -168,7 +167,7 @@ def test_a_server_without_our_metadata_is_understood(stranger):
         SplitRange=ending(grpc.StatusCode.ABORTED, "catalog version mismatch"),
         RawScanAt=scan,
     )
-    with NodeClient([server.address]) as client:
+    with RawClient([server.address]) as client:
         snapshot = client.list_routes()
         assert snapshot.catalog_version == 4
         assert snapshot.cluster_id is None
@@ -198,7 +197,7 @@ def test_the_pages_of_a_scan_are_as_of_the_moment_of_the_first(stranger):
         return rawkv.RawScanAtResponse(kv=pairs).SerializeToString()
 
     server = stranger(RawScanAt=scan)
-    with NodeClient([server.address]) as client:
+    with RawClient([server.address]) as client:
         assert [key for key, _ in client.scan()] == [b"a", b"b"]
     asked = [rawkv.RawScanAtRequest.FromString(data) for _, data, _ in server.calls]
     assert [each.ts for each in asked] == [0, 77]
@@ -215,7 +214,7 @@ def test_a_split_sends_its_request_id_and_tells_of_a_repeat(stranger):
     }
     done = distribution.SplitRangeResponse(catalog_version=2, **children)
     server = stranger(SplitRange=answering(done, (("x-workbench-repeated", "1"),)))
-    with NodeClient([server.address]) as client:
+    with RawClient([server.address]) as client:
         receipt = client.split_range(
             expected_version=1, route_id=1, split_key=b"k", request_id="plan-1/a"
         )
@@ -234,7 +233,7 @@ STATELESS = distribution.RouteDescriptor(route_id=1, raft_group_id=1)
 @pytest.mark.parametrize("routes", [OVERLAPPING, [REVERSED], [STATELESS]])
 def test_routes_that_break_a_rule_are_not_believed(stranger, routes):
     server = stranger(ListRoutes=answering(distribution.ListRoutesResponse(routes=routes)))
-    with NodeClient([server.address]) as client, pytest.raises(Corruption) as refused:
+    with RawClient([server.address]) as client, pytest.raises(Corruption) as refused:
         client.list_routes()
     assert refused.value.code == "answer_malformed"
 
@@ -243,7 +242,7 @@ def test_an_answer_that_is_no_protobuf_or_lacks_keys_is_not_believed(stranger):
     server = stranger(
         RawGet=lambda *_: b"\x0a\xff", MultiGet=answering(v1.MultiGetResponse(read_ts=1))
     )
-    with NodeClient([server.address]) as client:
+    with RawClient([server.address]) as client:
         for call in (lambda: client.get(b"k"), lambda: client.multi_get(1, [b"a", b"b"])):
             with pytest.raises(Corruption) as refused:
                 call()
@@ -252,7 +251,7 @@ def test_an_answer_that_is_no_protobuf_or_lacks_keys_is_not_believed(stranger):
 
 @pytest.mark.parametrize("request_id", ["läuft", "two\nlines"])
 def test_a_request_id_that_no_header_carries_is_refused_before_the_call(request_id):
-    with NodeClient([NOBODY]) as client, pytest.raises(InvalidArgument) as refused:
+    with RawClient([NOBODY]) as client, pytest.raises(InvalidArgument) as refused:
         client.split_range(expected_version=1, route_id=1, split_key=b"k", request_id=request_id)
     assert refused.value.code == "request_id_invalid"
 
@@ -260,4 +259,4 @@ def test_a_request_id_that_no_header_carries_is_refused_before_the_call(request_
 @pytest.mark.parametrize(("addresses", "timeout_s"), [([], 5.0), ([NOBODY], 0.0)])
 def test_a_client_needs_an_address_and_a_timeout(addresses, timeout_s):
     with pytest.raises(InvalidArgument):
-        NodeClient(addresses, timeout_s=timeout_s)
+        RawClient(addresses, timeout_s=timeout_s)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 
-from workbench.errors import InvalidInput, OutcomeUnknown, Unavailable
+from workbench.errors import InvalidInput, OutcomeUnknown, Unavailable, WorkbenchError
 from workbench.model.keys import Span
 from workbench.model.node import GotMany, StoredVersion, Written
 from workbench.model.routes import RouteDescriptor
@@ -20,40 +20,39 @@ ROUTES = (
     RouteDescriptor(1, Span(b"", b"m"), 1),
     RouteDescriptor(2, Span(b"m", None), 2),
 )
-CLIENT = bytes(range(16))
 
 
 class Store:
-    """A key-value store in memory: versions by commit_ts, one answer per client and sequence."""
+    """A key-value store in memory, as a client shows it: versions by commit_ts."""
 
     def __init__(self) -> None:
         self.versions: dict[bytes, list[StoredVersion]] = {}
-        self.answered: dict[tuple[int, bytes, int], Written] = {}
         self.clock = 0
-        self.calls = 0
+        self.repeats = 7  # of calls before
         self.lock = threading.Lock()
 
-    def batch_write(self, group, mutations, *, client_id, sequence):
+    def write(self, mutations, *, timeout_s=None):
+        assert timeout_s == workload.BATCH_DEADLINE_S
         with self.lock:
-            self.calls += 1
             assert len(mutations) <= BATCH_KEYS_MAX
-            known = self.answered.get((group, client_id, sequence))
-            if known is not None:
-                return known
+            assert len({each.key < b"m" for each in mutations}) == 1, "of one group"
             self.clock += 1
             answer = Written(self.clock, self.clock)
-            self.apply(mutations, answer)
-            self.answered[group, client_id, sequence] = answer
+            self.apply([(each.key, each.value) for each in mutations], answer)
             return answer
 
     def apply(self, mutations, answer):
         for key, value in dict(mutations).items():
             self.versions.setdefault(key, []).append(StoredVersion(value, answer.commit_ts))
 
-    def multi_get(self, group, keys, *, read_ts=0):
+    def multi_get(self, keys, *, read_ts=0, timeout_s=None):
+        assert timeout_s == workload.BATCH_DEADLINE_S
         with self.lock:
             at = read_ts or self.clock
             return GotMany(at, at, tuple(self.visible(key, at) for key in keys))
+
+    def hurry(self, left_s):
+        pass
 
     def visible(self, key, at):
         seen = [each for each in self.versions.get(key, []) if each.commit_ts <= at]
@@ -75,9 +74,7 @@ def accesses(count: int = 600, keys: int = 40) -> pa.Table:
 
 
 def play(store: Store, table: pa.Table | None = None) -> Workload:
-    work = Workload(
-        accesses() if table is None else table, ROUTES, store, seconds=0.05, client_id=CLIENT
-    )
+    work = Workload(accesses() if table is None else table, ROUTES, store, seconds=0.05)
     work.play()
     return work
 
@@ -147,22 +144,36 @@ def test_a_newest_version_that_vanished_is_found_out() -> None:
     assert work.check().lost >= 1
 
 
-class AnswersLost(Store):
-    """Every third call takes effect, and its answer is lost."""
+class Repeats(Store):
+    """Has to make some requests again."""
 
-    def batch_write(self, group, mutations, *, client_id, sequence):
-        answer = super().batch_write(group, mutations, client_id=client_id, sequence=sequence)
-        if self.calls % 3 == 0:
-            raise OutcomeUnknown("no answer", code="outcome_unknown")
-        return answer
+    def write(self, mutations, *, timeout_s=None):
+        self.repeats += 2
+        return super().write(mutations, timeout_s=timeout_s)
 
 
-def test_a_write_whose_answer_was_lost_is_repeated_and_happens_once() -> None:
-    store = AnswersLost()
+def test_what_the_client_made_again_since_the_start_is_told() -> None:
+    store = Repeats()
     work = play(store)
-    assert work.played().retries > 0
+    assert work.played().retries == 2 * store.clock
     assert work.check().lost == 0
-    assert len(store.answered) == store.clock
+
+
+class Forgetful(Store):
+    """Keeps no history below a safe point."""
+
+    def multi_get(self, keys, *, read_ts=0, timeout_s=None):
+        if 0 < read_ts < 5:
+            raise InvalidInput("too old", code="read_ts_below_safe_point")
+        return super().multi_get(keys, read_ts=read_ts, timeout_s=timeout_s)
+
+
+def test_writes_whose_own_time_cannot_be_read_any_more_are_not_counted_as_looked_for() -> None:
+    work = play(Forgetful())
+    checked = work.check()
+    assert 0 < checked.writes < work.played().writes
+    assert checked.lost == 0
+    assert work.check() == checked
 
 
 class ReadsOld(Store):
@@ -177,33 +188,56 @@ def test_a_read_older_than_an_acknowledged_write_counts_as_stale() -> None:
 
 
 class Dead(Store):
-    def batch_write(self, group, mutations, *, client_id, sequence):
-        raise Unavailable("gone", code="leader_unreachable")
+    """Nobody answers; a call ends once it is hurried."""
+
+    def __init__(self, error: WorkbenchError) -> None:
+        super().__init__()
+        self.called = threading.Event()
+        self.hurried = threading.Event()
+        self.error = error
+
+    def write(self, mutations, *, timeout_s=None):
+        self.called.set()
+        assert self.hurried.wait(10)
+        raise self.error
+
+    def hurry(self, left_s):
+        assert left_s == workload.STOP_S
+        self.hurried.set()
 
 
-def test_a_cluster_that_never_answers_ends_the_workload(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workload, "BATCH_DEADLINE_S", 0.0)
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unavailable("gone", code="leader_unreachable"),
+        OutcomeUnknown("no answer", code="write_outcome_unknown"),
+    ],
+)
+def test_a_cluster_that_never_answers_ends_the_workload(error: WorkbenchError) -> None:
+    store = Dead(error)
+    store.hurried.set()
     with pytest.raises(Unavailable) as caught:
-        play(Dead())
+        play(store)
     assert caught.value.code == "workload_stuck"
+    assert caught.value.__cause__ is error
 
 
 @pytest.mark.parametrize("key", [b"!dist|meta|version", b"k" * 5000])
 def test_a_key_that_no_user_may_write_is_refused_before_the_start(key: bytes) -> None:
     table = accesses(2).set_column(1, ACCESS.field("key"), pa.array([b"a", key], pa.binary()))
     with pytest.raises(InvalidInput) as caught:
-        Workload(table, ROUTES, Store(), seconds=1, client_id=CLIENT)
+        Workload(table, ROUTES, Store(), seconds=1)
     assert caught.value.code == "workload_key_refused"
 
 
 def test_a_key_without_a_route_is_refused_before_the_start() -> None:
     with pytest.raises(InvalidInput) as caught:
-        Workload(accesses(), ROUTES[:1], Store(), seconds=1, client_id=CLIENT)
+        Workload(accesses(), ROUTES[:1], Store(), seconds=1)
     assert caught.value.code == "workload_key_unrouted"
 
 
 def test_waiting_ends_with_the_workload() -> None:
-    work = Workload(accesses(), ROUTES, Store(), seconds=0.01, client_id=CLIENT)
+    work = Workload(accesses(), ROUTES, Store(), seconds=0.01)
     thread = threading.Thread(target=work.play)
     thread.start()
     thread.join()
@@ -212,7 +246,7 @@ def test_waiting_ends_with_the_workload() -> None:
 
 def test_the_first_half_is_repeated_until_somebody_says_go_on() -> None:
     store = Store()
-    work = Workload(accesses(), ROUTES, store, seconds=0.1, client_id=CLIENT, hold_at_half=True)
+    work = Workload(accesses(), ROUTES, store, seconds=0.1, hold_at_half=True)
     thread = threading.Thread(target=work.play)
     thread.start()
     assert work.wait_for_half()
@@ -238,7 +272,7 @@ def late_keys() -> set[bytes]:
 
 
 def test_a_workload_that_is_held_can_be_stopped() -> None:
-    work = Workload(accesses(), ROUTES, Store(), seconds=0.1, client_id=CLIENT, hold_at_half=True)
+    work = Workload(accesses(), ROUTES, Store(), seconds=0.1, hold_at_half=True)
     thread = threading.Thread(target=work.play)
     thread.start()
     assert work.wait_for_half()
@@ -247,8 +281,9 @@ def test_a_workload_that_is_held_can_be_stopped() -> None:
     assert work.check().lost == 0
 
 
-def test_a_workload_that_is_stopped_waits_for_no_answer() -> None:
-    work = Workload(accesses(), ROUTES, Dead(), seconds=0.05, client_id=CLIENT)
+def test_a_workload_that_is_stopped_hurries_what_waits_for_an_answer() -> None:
+    store = Dead(Unavailable("gone", code="leader_unreachable"))
+    work = Workload(accesses(), ROUTES, store, seconds=0.05)
     failed: list[BaseException] = []
 
     def run() -> None:
@@ -259,8 +294,7 @@ def test_a_workload_that_is_stopped_waits_for_no_answer() -> None:
 
     thread = threading.Thread(target=run)
     thread.start()
-    while not work.played().retries:
-        assert thread.is_alive()
+    assert store.called.wait(5)
     work.stop()
     thread.join(timeout=5)
     assert not thread.is_alive()

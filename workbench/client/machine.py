@@ -31,14 +31,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from workbench.client.operations import (
-    AskOp,
-    ReadOp,
-    ScanOp,
-    WriteOp,
-    check_call,
-    operation_of,
-)
+from workbench.client.operations import AskOp, ReadOp, ScanOp, WriteOp, check_call, operation_of
 from workbench.client.routes import RouteCache
 from workbench.client.values import (
     Answer,
@@ -522,8 +515,7 @@ class Client:
 
     def _list_failed(self, address: str, failure: Failure, now_ms: int) -> None:
         """List again soon; end what waits where nobody has ever answered, at any address."""
-        self._listing = None
-        self._list_tries += 1
+        self._listing, self._list_tries = None, self._list_tries + 1
         nobody = failure.error.code == "node_unreachable" and self._cache.table is None
         self._nobody = {*self._nobody, address} if nobody else set()
         if self._nobody >= set(self._addresses):

@@ -21,12 +21,12 @@ class AdminClient(NodeClient):
             Unavailable: `transfer_timed_out`, or the group has no leader.
         """
         request = admin.TransferLeaderRequest(group=group, node=node)
-        self._call(admin_wire.TRANSFER_LEADER, request, admin.TransferLeaderResponse)
+        self._call(admin_wire.TRANSFER_LEADER, request, admin.TransferLeaderResponse, group=group)
 
     def group_members(self, group: int) -> Configuration:
         """Return the members of a group."""
         request = admin.GetMembersRequest(group=group)
-        answer, _ = self._call(admin_wire.GET_MEMBERS, request, admin.Members)
+        answer, _ = self._call(admin_wire.GET_MEMBERS, request, admin.Members, group=group)
         return Configuration(frozenset(answer.voters), frozenset(answer.learners))
 
     def change_members(self, group: int, wanted: Configuration) -> None:
@@ -40,10 +40,10 @@ class AdminClient(NodeClient):
         request = admin.ChangeMembersRequest(
             group=group, voters=sorted(wanted.voters), learners=sorted(wanted.learners)
         )
-        self._call(admin_wire.CHANGE_MEMBERS, request, admin.Members, writes=True)
+        self._call(admin_wire.CHANGE_MEMBERS, request, admin.Members, group=group, writes=True)
 
     def set_peer(self, node: int, address: str | None, *, at: str) -> None:
         """Tell the node at `at` where another one is; None: it is gone."""
         request = admin.SetPeerRequest(node=node, address=address or "")
         once = unary(admin_wire.SET_PEER, request, admin.SetPeerResponse)
-        self._anywhere(admin_wire.SET_PEER, once, only=at)
+        self._ask(admin_wire.SET_PEER, once, only=at)

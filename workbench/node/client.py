@@ -1,14 +1,15 @@
-"""A client of the bundled node: one cluster, several addresses, answers as values of the model.
+"""What a cluster of bundled nodes tells of itself, and what is done to it, as values of the model.
 
-    NodeClient ── calls of today (here) ── HistoryCalls ── Caller: addresses, deadlines, retries
+    NodeClient ── status, routes, splits, load, garbage (here) ── HistoryCalls ── Caller ── machine
 
-Any node serves any call, so one address that answers is enough.
+Any node serves any call, so one address that answers is enough. Whom to ask, what is asked again
+and how a call ends is decided by the client's machine (`client.machine`), as it is for keys:
 
-- A write that was sent and not answered is OutcomeUnknown. This client never repeats it.
+- A call that changes something and was not answered is OutcomeUnknown, and is never repeated here.
 - Errors are those of `workbench.errors`; the code is the one that the node gave.
 
 It drives any server of the compatible services too, for which there is no cluster id, status,
-load or history.
+load or history. Keys and values: `kv_client`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from workbench.client.routes import RouteCache
 from workbench.errors import Corruption, InvalidArgument, InvalidInput, NotFound
-from workbench.model.limits import SCAN_PAGE_ROWS_MAX
 from workbench.model.node import (
     ClosedWindow,
-    GotMany,
     GroupStatus,
     HotKeyCount,
     KeySample,
@@ -30,21 +29,18 @@ from workbench.model.node import (
     Member,
     NodeStatus,
     RouteKeys,
-    StoredVersion,
-    Written,
 )
 from workbench.model.routes import RouteSnapshot
 from workbench.node import wire
 from workbench.node.calling import TIMEOUT_S, answer_refused, parse_answer, unary
 from workbench.node.history import ExportChunk, HistoryCalls
 from workbench.node.proto import distribution_pb2 as distribution
-from workbench.node.proto import rawkv_pb2 as rawkv
 from workbench.node.proto import workbench_v1_pb2 as v1
 from workbench.ports.connector import SplitReceipt
 from workbench.routing.table import RouteTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable
 
     import grpc
 
@@ -61,10 +57,12 @@ class Windows(NamedTuple):
         closed: Ascending by start, then node.
         oldest_us: Start of the oldest window that every member still keeps; None where there
             is none.
+        missing: Nodes that did not answer: theirs are not among them.
     """
 
     closed: list[ClosedWindow]
     oldest_us: int | None
+    missing: tuple[int, ...] = ()
 
 
 class CatalogCapabilities(NamedTuple):
@@ -112,7 +110,7 @@ class NodeClient(HistoryCalls):
     def status(self, address: str | None = None) -> NodeStatus:
         """Return how one node is: the one at `address`, or the first that answers."""
         once = unary(wire.STATUS, v1.StatusRequest(), v1.StatusResponse)
-        answer, _ = self._anywhere(wire.STATUS, once, only=address)
+        answer, _ = self._ask(wire.STATUS, once, quick=True, only=address)
         return NodeStatus(
             cluster_id=answer.cluster_id,
             node=answer.node,
@@ -148,7 +146,9 @@ class NodeClient(HistoryCalls):
             Corruption: the answer breaks a rule of routes.
         """
         request = distribution.ListRoutesRequest()
-        answer, trailers = self._call(wire.LIST_ROUTES, request, distribution.ListRoutesResponse)
+        answer, trailers = self._call(
+            wire.LIST_ROUTES, request, distribution.ListRoutesResponse, quick=True
+        )
         snapshot = _snapshot(wire.LIST_ROUTES, answer.catalog_version, answer.routes)
         return replace(snapshot, cluster_id=wire.metadata_value(trailers, wire.CLUSTER_KEY))
 
@@ -218,7 +218,7 @@ class NodeClient(HistoryCalls):
             finally:
                 call.cancel()
 
-        return self._anywhere(wire.WATCH_CATALOG, once)
+        return self._ask(wire.WATCH_CATALOG, once)
 
     def versions_since(self, after: int) -> list[RouteSnapshot]:
         """Return the routes of every catalog version above `after`, ascending.
@@ -256,7 +256,9 @@ class NodeClient(HistoryCalls):
     def get_timestamp(self) -> int:
         """Return a timestamp (HLC) above all that the catalog group has issued."""
         request = distribution.GetTimestampRequest()
-        answer, _ = self._call(wire.GET_TIMESTAMP, request, distribution.GetTimestampResponse)
+        answer, _ = self._call(
+            wire.GET_TIMESTAMP, request, distribution.GetTimestampResponse, quick=True
+        )
         return answer.timestamp
 
     def timestamp(self) -> int:
@@ -266,7 +268,15 @@ class NodeClient(HistoryCalls):
         them does not.
         """
         groups = sorted({group for member in self.members() for group in member.groups})
-        return max(self.multi_get(group, ()).read_ts for group in groups)
+        return max(self._present_of(group) for group in groups)
+
+    def _present_of(self, group: int) -> int:
+        """Return the read_ts (HLC) that a group calls its present."""
+        request = v1.MultiGetRequest(group=group)
+        answer, _ = self._call(
+            wire.MULTI_GET, request, v1.MultiGetResponse, group=group, quick=True
+        )
+        return answer.read_ts
 
     def split_range(
         self, *, expected_version: int, route_id: int, split_key: bytes, request_id: str
@@ -313,66 +323,11 @@ class NodeClient(HistoryCalls):
             repeated=wire.metadata_value(trailers, wire.REPEATED_KEY) == "1",
         )
 
-    def batch_write(
-        self,
-        group: int,
-        mutations: Sequence[tuple[bytes, bytes | None]],
-        *,
-        client_id: bytes,
-        sequence: int,
-    ) -> Written:
-        """Write many keys of one group at once, all or none, exactly once.
-
-        Args:
-            group: That owns all the keys.
-            mutations: Pairs of key and value; None deletes.
-            client_id: 16 bytes that name the writer, or b"" for at-least-once.
-            sequence: From 1, ascending per client and group; a repeat of one is answered with
-                its first result. 0 with an empty client id.
-
-        Raises:
-            InvalidInput: a key, a value or the batch is too long, or a key is reserved.
-            Unavailable: nothing was written.
-            OutcomeUnknown: it may have been written; the same call again is safe.
-        """
-        request = v1.BatchWriteRequest(
-            group=group,
-            client_id=client_id,
-            sequence=sequence,
-            mutations=[
-                v1.Mutation(key=key, delete=True)
-                if value is None
-                else v1.Mutation(key=key, value=value)
-                for key, value in mutations
-            ],
-        )
-        answer, _ = self._call(wire.BATCH_WRITE, request, v1.BatchWriteResponse, writes=True)
-        return Written(commit_ts=answer.commit_ts, index=answer.index)
-
-    def multi_get(self, group: int, keys: Sequence[bytes], *, read_ts: int = 0) -> GotMany:
-        """Return the values of many keys of one group, all as of one moment; 0 is the newest."""
-        request = v1.MultiGetRequest(group=group, keys=keys, read_ts=read_ts)
-        answer, trailers = self._call(wire.MULTI_GET, request, v1.MultiGetResponse)
-        if len(answer.versions) != len(keys):
-            raise Corruption(
-                f"asked for {len(keys)} keys, the answer has {len(answer.versions)}",
-                code="answer_malformed",
-                hint="check which program serves the address",
-            )
-        return GotMany(
-            read_ts=answer.read_ts,
-            index=wire.metadata_number(trailers, wire.INDEX_KEY) or 0,
-            versions=tuple(
-                StoredVersion(each.value, each.commit_ts) if each.exists else None
-                for each in answer.versions
-            ),
-        )
-
     def windows(self, since_us: int | None = None) -> Windows:
-        """Return the closed load windows of all members that start at `since_us` or later.
+        """Return the closed load windows that start at `since_us` or later, of who answers.
 
         Raises:
-            Unavailable: a member does not answer; then nothing is returned.
+            Unavailable: nobody does.
         """
         request = v1.StreamWindowsRequest(since_us=since_us or 0)
         messages, trailers = self._stream(wire.STREAM_WINDOWS, request, v1.LoadWindows)
@@ -381,6 +336,7 @@ class NodeClient(HistoryCalls):
                 (_window(each) for each in messages), key=lambda each: (each.start_us, each.node)
             ),
             wire.metadata_number(trailers, wire.OLDEST_KEY),
+            wire.metadata_numbers(trailers, wire.MISSING_KEY),
         )
 
     def collect_garbage(
@@ -399,7 +355,7 @@ class NodeClient(HistoryCalls):
         request = v1.CollectGarbageRequest(
             group=group, safe_point=safe_point, versions_max=versions_max
         )
-        return _garbage(self._call(wire.COLLECT_GARBAGE, request, v1.GarbageStatus)[0])
+        return _garbage(self._call(wire.COLLECT_GARBAGE, request, v1.GarbageStatus, group=group)[0])
 
     def pin(self, group: int, pin_id: bytes, read_ts: int) -> GarbageStatus:
         """Keep `read_ts` readable in a group until `unpin`; it may be repeated.
@@ -409,76 +365,12 @@ class NodeClient(HistoryCalls):
             Unavailable: `pins_exhausted`.
         """
         request = v1.PinRequest(group=group, pin_id=pin_id, read_ts=read_ts)
-        return _garbage(self._call(wire.PIN, request, v1.GarbageStatus)[0])
+        return _garbage(self._call(wire.PIN, request, v1.GarbageStatus, group=group)[0])
 
     def unpin(self, group: int, pin_id: bytes) -> GarbageStatus:
         """Let go of a pin; nothing happens where there is none."""
         request = v1.UnpinRequest(group=group, pin_id=pin_id)
-        return _garbage(self._call(wire.UNPIN, request, v1.GarbageStatus)[0])
-
-    def put(self, key: bytes, value: bytes) -> int:
-        """Write one key and return its log index; at-least-once."""
-        request = rawkv.RawPutRequest(key=key, value=value)
-        answer, _ = self._call(wire.RAW_PUT, request, rawkv.RawPutResponse, writes=True)
-        return answer.commit_index
-
-    def get(self, key: bytes, *, read_ts: int = 0) -> bytes | None:
-        """Return the value of one key, None where it has none."""
-        request = rawkv.RawGetRequest(key=key, ts=read_ts)
-        answer, _ = self._call(wire.RAW_GET, request, rawkv.RawGetResponse)
-        return answer.value if answer.exists else None
-
-    def delete(self, key: bytes) -> int:
-        """Delete one key and return the log index; at-least-once."""
-        request = rawkv.RawDeleteRequest(key=key)
-        answer, _ = self._call(wire.RAW_DELETE, request, rawkv.RawDeleteResponse, writes=True)
-        return answer.commit_index
-
-    def latest_commit_ts(self, key: bytes) -> int | None:
-        """Return when (HLC) the key was last written or deleted, None for never."""
-        request = rawkv.RawLatestCommitTSRequest(key=key)
-        answer, _ = self._call(wire.RAW_LATEST_COMMIT_TS, request, rawkv.RawLatestCommitTSResponse)
-        return answer.ts if answer.exists else None
-
-    def scan(
-        self,
-        start: bytes = b"",
-        end: bytes | None = None,
-        *,
-        limit: int | None = None,
-        read_ts: int = 0,
-        reverse: bool = False,
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """Yield pairs of `[start, end)` in key order, or in reverse, page by page.
-
-        A `limit` of None means all. All pages are as of one moment, unless the server does not
-        say as of which its first one is.
-        """
-        left = limit
-        while left is None or left > 0:
-            request = rawkv.RawScanAtRequest(
-                start_key=start,
-                end_key=end or b"",
-                limit=min(left or SCAN_PAGE_ROWS_MAX, SCAN_PAGE_ROWS_MAX),
-                ts=read_ts,
-                reverse=reverse,
-            )
-            answer, trailers = self._call(wire.RAW_SCAN_AT, request, rawkv.RawScanAtResponse)
-            yield from ((pair.key, pair.value) for pair in answer.kv)
-            read_ts = read_ts or wire.metadata_number(trailers, wire.READ_TS_KEY) or 0
-            # A server that does not tell whether more follows is asked until nothing comes.
-            if not answer.kv or wire.metadata_value(trailers, wire.MORE_KEY) == "0":
-                return
-            last = answer.kv[-1].key
-            if reverse:
-                end = last
-                if end <= start:
-                    return
-            else:
-                start = last + b"\x00"
-                if end is not None and start >= end:
-                    return
-            left = None if left is None else left - len(answer.kv)
+        return _garbage(self._call(wire.UNPIN, request, v1.GarbageStatus, group=group)[0])
 
 
 def _garbage(message: v1.GarbageStatus) -> GarbageStatus:

@@ -299,7 +299,7 @@ class HistoryCalls(Caller):
             call = channel.unary_stream(wire.EXPORT)(data, timeout=timeout_s)
             return next(call, None), call
 
-        message, call = self._anywhere(wire.EXPORT, once)
+        message, call = self._ask(wire.EXPORT, once, group=request.group)
         try:
             while message is not None:
                 yield parse_answer(v1.ExportChunk, wire.EXPORT, message)

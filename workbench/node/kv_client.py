@@ -25,7 +25,9 @@ import grpc
 import grpc.aio
 
 from workbench.client.machine import Client, Options
+from workbench.client.operations import check_put
 from workbench.client.values import (
+    Ask,
     Cancel,
     Done,
     Failed,
@@ -40,6 +42,7 @@ from workbench.client.values import (
     Scan,
     ScanRequest,
     Send,
+    Told,
     WatchRoutes,
     Write,
     WriteRequest,
@@ -48,8 +51,8 @@ from workbench.client.values import (
 from workbench.errors import InvalidInput, Unavailable, WorkbenchError
 from workbench.model.node import GotMany, StoredVersion, Written
 from workbench.node import wire
-from workbench.node.calling import answer_refused, parse_answer
-from workbench.node.kv_messages import answer_of, message_of, refusal_of
+from workbench.node.calling import answer_refused, parse_answer, refusal_of
+from workbench.node.kv_messages import answer_of, message_of
 from workbench.node.proto import distribution_pb2 as distribution
 from workbench.node.proto import workbench_v1_pb2 as v1
 from workbench.routing.table import RouteTable
@@ -65,6 +68,8 @@ TIMEOUT_S: Final = 10.0
 SCAN_TIMEOUT_S: Final = 600.0
 # Rows that may wait for a scan's reader before the next page is fetched.
 ROWS_WAITING_MAX: Final = 4_096
+# How long a client that is closed waits for what gRPC has left to do.
+ENDING_S: Final = 1.0
 _REDIRECT: Final = ((wire.REDIRECT_KEY, "1"),)
 
 T = TypeVar("T")
@@ -81,7 +86,7 @@ class _Under:
         self.some = asyncio.Event()
         self.room = asyncio.Event()
         self.room.set()
-        self.end: asyncio.Future[Written | GotMany | int] = (
+        self.end: asyncio.Future[Written | GotMany | int | Told] = (
             asyncio.get_running_loop().create_future()
         )
         self.end.add_done_callback(lambda _: self.some.set())
@@ -139,10 +144,24 @@ class AsyncKv:
         """The newest routes that have come; None before the first call."""
         return self._machine.routes
 
+    @property
+    def repeats(self) -> int:
+        """How many requests were not answered, and have been or will be made again."""
+        return self._machine.repeats
+
+    def hurry(self, left_s: float) -> None:
+        """Let every call that is under way end within so many seconds; later ones are not hurried.
+
+        They end as they do when their own time has passed.
+        """
+        self._machine.hurry(_now_ms(), int(1_000 * left_s))
+        self._pump()
+
     async def put(
         self, key: bytes, value: bytes, *, expire_at_ms: int = 0, timeout_s: float | None = None
     ) -> Written:
         """Write one key, exactly once; raises as `write`."""
+        check_put(value)
         return await self.write([Mutation(key, value, expire_at_ms)], timeout_s=timeout_s)
 
     async def delete(self, key: bytes, *, timeout_s: float | None = None) -> Written:
@@ -326,6 +345,7 @@ class AsyncKv:
             if isinstance(request, ScanRequest):
                 await self._stream(send, request)
                 return
+            assert not isinstance(request, Ask), "asked through `calling`"
             method, message = message_of(request)
             metadata = () if isinstance(request, RoutesRequest) else _REDIRECT
             call = channel.unary_unary(method)(
@@ -441,6 +461,7 @@ class Kv:
         if self._loop.is_closed():
             return
         self._run(self._kv.close())
+        self._run(_ended())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -455,6 +476,15 @@ class Kv:
     def routes(self) -> RouteTable | None:
         """The newest routes that have come; None before the first call."""
         return self._kv.routes
+
+    @property
+    def repeats(self) -> int:
+        """How many requests were not answered, and have been or will be made again."""
+        return self._kv.repeats
+
+    def hurry(self, left_s: float) -> None:
+        """Let every call that is under way end within so many seconds; as `AsyncKv.hurry`."""
+        self._loop.call_soon_threadsafe(self._kv.hurry, left_s)
 
     def put(
         self, key: bytes, value: bytes, *, expire_at_ms: int = 0, timeout_s: float | None = None
@@ -528,6 +558,17 @@ class Kv:
             work.close()
             raise Unavailable("the client is closed", code="client_closed", retryable=False)
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+async def _ended() -> None:
+    """Let what is left in this loop end: gRPC looks after its calls in tasks of its own."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    if not rest:
+        return
+    _, pending = await asyncio.wait(rest, timeout=ENDING_S)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
 
 
 async def _some(rows: AsyncIterator[Pair]) -> list[Pair]:

@@ -1,6 +1,6 @@
-"""The client's requests as messages, and what comes back as its answers and failures.
+"""The client's requests as messages, and what comes back as its answers.
 
-    WriteRequest, ReadRequest, RoutesRequest ──▶ bytes ──▶ Written, GotMany, RouteTable or Failure
+    WriteRequest, ReadRequest, RoutesRequest ──▶ bytes ──▶ Written, GotMany, RouteTable
 
 An answer is checked here, before the machine sees it. Scans and watches are streams; their
 messages are made and read where they are followed (`kv_client`).
@@ -11,23 +11,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from workbench.client.values import (
-    Failure,
     ReadRequest,
     RoutesRequest,
     WriteRequest,
-    failure_of,
 )
 from workbench.errors import InvalidInput
 from workbench.model.node import GotMany, StoredVersion, Written
-from workbench.node import errors, wire
+from workbench.node import wire
 from workbench.node.calling import answer_refused, parse_answer
 from workbench.node.proto import distribution_pb2 as distribution
 from workbench.node.proto import workbench_v1_pb2 as v1
 from workbench.routing.table import RouteTable
 
 if TYPE_CHECKING:
-    import grpc.aio
-
     from workbench.client.values import Answer
     from workbench.node.calling import Trailers
 
@@ -89,14 +85,3 @@ def answer_of(
                 raise answer_refused(wire.LIST_ROUTES, error) from error
         case _:
             assert_never(request)
-
-
-def refusal_of(error: grpc.aio.AioRpcError, peer: str, *, writes: bool) -> Failure:
-    """Return what the end of a call means, and where the server says that it goes instead."""
-    ended = errors.failure_of(error)
-    moved = wire.moved_of(ended.trailers)
-    leader = moved.address if moved is not None else None
-    leader = leader or wire.metadata_value(ended.trailers, wire.LEADER_KEY)
-    return failure_of(
-        errors.error_of(ended, peer=peer, writes=writes), writes=writes, leader=leader
-    )

@@ -64,6 +64,7 @@ CLUSTER_KEY: Final = "x-workbench-cluster-id"
 MORE_KEY: Final = "x-workbench-more"
 READ_TS_KEY: Final = "x-workbench-read-ts"
 OLDEST_KEY: Final = "x-workbench-oldest-us"
+MISSING_KEY: Final = "x-workbench-missing"
 INDEX_KEY: Final = "x-workbench-applied-index"
 LEADER_KEY: Final = "x-workbench-leader"
 # google.rpc.Status, with details of what the status means.
@@ -290,3 +291,16 @@ def metadata_number(metadata: Iterable[tuple[str, str | bytes]] | None, key: str
     """Return the first value under `key` that is a decimal number, None where there is none."""
     value = metadata_value(metadata, key)
     return int(value) if value is not None and value.isascii() and value.isdecimal() else None
+
+
+def numbers_text(numbers: Iterable[int]) -> str:
+    """Return numbers as one metadata value."""
+    return ",".join(map(str, numbers))
+
+
+def metadata_numbers(
+    metadata: Iterable[tuple[str, str | bytes]] | None, key: str
+) -> tuple[int, ...]:
+    """Return the numbers of a value that `numbers_text` made; what is none is left out."""
+    parts = (metadata_value(metadata, key) or "").split(",")
+    return tuple(int(part) for part in parts if part.isascii() and part.isdecimal())

@@ -64,6 +64,8 @@ class LoadAnswer:
         notes: What was assumed, by name; stored with the data.
         hot_keys: HOT_KEY schema, of those windows; None where the system tells of no keys.
         key_samples: KEY_SAMPLE schema, likewise.
+        missing: Parts of the system, in its own words, that did not answer; what they alone
+            measured is not in the windows.
     """
 
     windows: pa.Table
@@ -72,6 +74,7 @@ class LoadAnswer:
     notes: Mapping[str, str] = field(default_factory=dict)
     hot_keys: pa.Table | None = None
     key_samples: pa.Table | None = None
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,15 @@ class RouteSource(Protocol):
 
     def close(self) -> None:
         """Let go of connections and files."""
+        ...
+
+
+@runtime_checkable
+class VersionSource(Protocol):
+    """A place that tells the routes of every catalog version, not of the newest alone."""
+
+    def versions(self, after: int) -> list[RouteSnapshot]:
+        """Return the routes of the versions above `after` that are still kept, ascending."""
         ...
 
 

@@ -39,6 +39,7 @@ from workbench.planner.execution import (
     request_id,
 )
 from workbench.ports.connector import Executor, RouteSource
+from workbench.report.words import counted
 from workbench.session.approval import approved_actions, user
 from workbench.session.lease import acquire, this_machine
 from workbench.session.progress import Progress, silent
@@ -393,8 +394,7 @@ class Application:
         self._stopped[name] = (ActionStatus.STALE, reason)
         applied = len(self._book.applied)
         return Conflict(
-            f"{name} was not made: {reason}; "
-            f"{applied} of {len(self._plan.actions)} actions are applied and stay",
+            f"{name} was not made: {reason}; {applied} of {_stay(self._plan)}",
             code="catalog_version_refused",
             hint="apply again; if it stays so, look whether another system answers than that one",
             retryable=True,
@@ -406,7 +406,7 @@ class Application:
         for each in self._plan.actions[self._plan.actions.index(action) :]:
             if each.action_id not in applied:
                 self._stopped[each.action_id] = (ActionStatus.STALE, reason)
-        done = f"{len(applied)} of {len(self._plan.actions)} actions are applied and stay"
+        done = f"{len(applied)} of {_stay(self._plan)}"
         return Conflict(
             f"plan {self._plan.plan_id} is stale: {reason}; {done}",
             code="plan_stale_version",
@@ -576,6 +576,11 @@ class Application:
                 return ActionOutcome(action, is_approved, ActionStatus.ALREADY_APPLIED, reason)
             case Stale():
                 return ActionOutcome(action, is_approved, ActionStatus.STALE, step.reason)
+
+
+def _stay(plan: Plan) -> str:
+    many = "actions are applied and stay"
+    return counted(len(plan.actions), "action is applied and stays", many)
 
 
 def _refusal(step: Call) -> str:

@@ -4,6 +4,9 @@
     DIR/cluster.lock        held while somebody starts, stops, adds or removes nodes
     DIR/node-1/node.toml    a node's configuration
 
+Rules: a node whose configuration is gone or damaged is known still, by those of the others: else
+it could be neither told of nor removed. Nothing but a removal writes to a damaged one's place.
+
 Not here: processes, and what nodes say.
 """
 
@@ -14,17 +17,17 @@ import fcntl
 import json
 import os
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from workbench.errors import Conflict, Corruption, NotFound, Storage
+from workbench.errors import Conflict, Corruption, NotFound, Storage, WorkbenchError
 from workbench.node.config import read_config
 from workbench.node.directory import IDENTITY_FILE
 from workbench.session.files import write_file
 from workbench.session.node_process import CONFIG_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from workbench.node.config import NodeConfig
@@ -35,13 +38,59 @@ LOCK_FILE: Final = "cluster.lock"
 CLUSTER_FILE_BYTES_MAX: Final = 2**20
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a node lies, whatever its configuration says."""
+
+    node: int
+    dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFiles:
+    """The configurations of a cluster.
+
+    Attributes:
+        configs: Of every node; one that is gone or damaged follows from another node's.
+        problems: By node, why its own cannot be used.
+    """
+
+    configs: tuple[NodeConfig, ...]
+    problems: Mapping[int, WorkbenchError]
+
+
 def read(directory: Path) -> tuple[NodeConfig, ...]:
     """Return the configuration of each node of the cluster in a directory.
 
     Raises:
         NotFound: `cluster_absent`.
         Corruption: `cluster_file_corrupt`.
+        WorkbenchError: what `read_config` has against one of them.
     """
+    found = look(directory)
+    for problem in found.problems.values():
+        raise problem
+    return found.configs
+
+
+def look(directory: Path) -> ClusterFiles:
+    """Return the configurations of a cluster of which some may be damaged.
+
+    Raises:
+        NotFound: `cluster_absent`.
+        Corruption: `cluster_file_corrupt`: also where none of them can be used.
+    """
+    cluster_id, listed = _listed(directory)
+    return _configs(directory, cluster_id, listed)
+
+
+def places(directory: Path) -> tuple[Place, ...]:
+    """Return where the nodes of a cluster lie; raises as `look`, but for configurations."""
+    return _listed(directory)[1]
+
+
+def _listed(directory: Path) -> tuple[str, tuple[Place, ...]]:
+    """Return the id of a cluster and its nodes, as its cluster.json has them."""
     file = directory / CLUSTER_FILE
     try:
         with file.open("rb") as handle:
@@ -53,45 +102,55 @@ def read(directory: Path) -> tuple[NodeConfig, ...]:
     try:
         document: Any = json.loads(text)
         names = [(int(node["id"]), str(node["dir"])) for node in document["nodes"]]
-        known = document["schema"] == SCHEMA
+        cluster_id, known = document.get("cluster_id"), document["schema"] == SCHEMA
     except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise _damaged(file, f"{type(error).__name__}: {error}") from error
-    if not known or [name for _, name in names] != [f"node-{node}" for node, _ in names]:
+    named = [name for _, name in names] == [f"node-{node}" for node, _ in names]
+    if not known or not names or not named or not isinstance(cluster_id, str):
         raise _damaged(file, "its schema or its nodes are not as written")
-    configs = _configs(directory, names)
-    expected = [(node, document.get("cluster_id"), directory / name) for node, name in names]
-    if not names or [(c.node, c.cluster_id, c.dir) for c in configs] != expected:
-        raise _damaged(file, "the configurations of its nodes do not belong to it")
-    return configs
+    return cluster_id, tuple(Place(node, directory / name) for node, name in names)
 
 
-def _configs(directory: Path, names: Sequence[tuple[int, str]]) -> tuple[NodeConfig, ...]:
-    """Return the nodes' configurations; one that is gone follows from another node's.
-
-    A node whose whole directory is gone has to be known still: else it could not be removed.
-    """
-    found = {
-        node: read_config(file)
-        for node, name in names
-        if (file := config_file(directory / name)).exists()
-    }
+def _configs(directory: Path, cluster_id: str, listed: Sequence[Place]) -> ClusterFiles:
+    """Return the nodes' configurations; one that is gone or damaged follows from another node's."""
+    found: dict[int, NodeConfig] = {}
+    problems: dict[int, WorkbenchError] = {}
+    for place in listed:
+        file = config_file(place.dir)
+        if not file.exists():
+            continue
+        try:
+            config = read_config(file)
+        except WorkbenchError as error:
+            problems[place.node] = error
+            continue
+        if (config.node, config.cluster_id, config.dir) == (place.node, cluster_id, place.dir):
+            found[place.node] = config
+        else:
+            problems[place.node] = _damaged(file, f"it is not of node {place.node} of this cluster")
     if not found:
-        raise _damaged(directory / CLUSTER_FILE, "none of its nodes has a configuration")
+        whys = [problem.message for problem in problems.values()]
+        why = whys[0] if whys else "none of its nodes has a configuration"
+        raise _damaged(directory / CLUSTER_FILE, why)
     like = next(iter(found.values()))
+    founded = any(config.founded for config in found.values())
     addresses = {
         member.node: member.address for config in found.values() for member in config.members
     }
-    for node, name in names:
-        if node not in found and node in addresses:
-            found[node] = replace(
-                like,
-                node=node,
-                dir=directory / name,
-                listen=addresses[node],
-                metrics_listen=None,
-                founded=any(config.founded for config in found.values()),
-            )
-    return tuple(found[node] for node, _ in names if node in found)
+    for place in listed:
+        if place.node in found:
+            continue
+        if place.node not in addresses:
+            raise _damaged(directory / CLUSTER_FILE, f"no configuration knows of node {place.node}")
+        found[place.node] = replace(
+            like,
+            node=place.node,
+            dir=place.dir,
+            listen=addresses[place.node],
+            metrics_listen=None,
+            founded=founded,
+        )
+    return ClusterFiles(tuple(found[place.node] for place in listed), problems)
 
 
 def write_list(directory: Path, configs: Sequence[NodeConfig]) -> None:

@@ -24,6 +24,7 @@ from workbench.errors import Conflict, InvalidArgument, InvalidInput, NotFound, 
 from workbench.model.manifest import check_name, dataset_id_of
 from workbench.model.routes import RouteDescriptor, RouteSnapshot, check_routes
 from workbench.model.tables import routes_to_table
+from workbench.report.words import counted
 from workbench.session.plans import PLAN_PREFIX
 from workbench.session.progress import Progress, silent
 from workbench.session.wiring import (
@@ -157,8 +158,8 @@ def collect(
     warnings = [*trace.warnings]
     if outside := unrouted_accesses(trace.accesses, routes):
         warnings.append(
-            f"{outside:,} of {trace.accesses.num_rows:,} accesses have keys that no route holds; "
-            "they are kept for replay and are in no load window"
+            f"{outside:,} of {counted(trace.accesses.num_rows, 'access has', 'accesses have')} "
+            "a key that no route holds: kept for replay, and in no load window"
         )
     first = pc.min(trace.accesses.column("time")).as_py()
     last = pc.max(trace.accesses.column("time")).as_py()
@@ -368,7 +369,7 @@ def _same_rows(one: pa.Table, other: pa.Table) -> bool:
 def _replaced_text(plans: Sequence[str], *, same_load: bool) -> str:
     """Return what plans are good for whose load or routes were replaced, as the commands see it."""
     shown = f"{', '.join(plans[:3])}{', …' if len(plans) > 3 else ''}"
-    count = "1 plan" if len(plans) == 1 else f"{len(plans)} plans"
+    count = counted(len(plans), "plan")
     what = "routes or windows" if same_load else "load"
     made = "for other routes" if same_load else "on other load or for other routes"
     return (

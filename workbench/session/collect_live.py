@@ -12,6 +12,9 @@
   what is new is worked out again.
 - A cluster's name belongs to one cluster, by its own id, and to one window length.
 - One object per round; where many small ones have come together, they are merged.
+- Where a part of the cluster does not answer, what the others measured is collected, and who is
+  missing is told and kept as a warning: of a route that nobody tells of, nothing was measured. What
+  that part has measured is not collected later, since a window is stored once.
 - Between the newest window collected and the oldest that the cluster still keeps, nothing was
   measured. Such a gap is told, and kept as a warning with the data; no row is made up for it.
 
@@ -25,7 +28,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,8 +38,9 @@ from workbench.errors import Conflict, Corruption, InvalidArgument, NotFound, Un
 from workbench.model.load import check_hot_keys, check_key_samples, check_load
 from workbench.model.tables import HOT_KEY, KEY_SAMPLE, LOAD_WINDOW, routes_to_table
 from workbench.model.times import parse_time, rfc3339
-from workbench.ports.connector import LoadSource
+from workbench.ports.connector import LoadSource, VersionSource
 from workbench.ports.counters import CounterSource, counter_answer
+from workbench.report.words import counted
 from workbench.session.collect import (
     TIME_COLUMNS,
     CollectedDataset,
@@ -48,7 +52,7 @@ from workbench.session.upkeep import compact_if_many
 from workbench.session.wiring import open_or_create_catalog, open_routes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from workbench.catalog.catalog import Catalog
@@ -71,10 +75,12 @@ class LiveOptions:
     Attributes:
         cluster: Name under which it is kept; None takes it from the URL.
         replace: Whether what was collected of another cluster under that name may be replaced.
+        require_all: Whether nothing is collected where a part of the cluster does not answer.
     """
 
     cluster: str | None = None
     replace: bool = False
+    require_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,7 @@ class LiveCollected:
         seconds: How long it took.
         assumptions: What the connector assumed; stored with the datasets.
         warnings: What the user should know.
+        missing: Parts of the cluster that did not answer.
     """
 
     cluster: str
@@ -131,6 +138,7 @@ class LiveCollected:
     seconds: float
     assumptions: dict[str, str]
     warnings: tuple[str, ...]
+    missing: tuple[str, ...] = ()
 
     @property
     def written(self) -> bool:
@@ -184,15 +192,6 @@ class _Told(NamedTuple):
     missing: int = 0  # of those, versions that the cluster tells no more
 
 
-@runtime_checkable
-class VersionSource(Protocol):
-    """A place that tells the routes of every catalog version, not of the newest alone."""
-
-    def versions(self, after: int) -> list[RouteSnapshot]:
-        """Return the routes of the versions above `after` that are still kept, ascending."""
-        ...
-
-
 def collect_live(
     source_url: str, catalog_url: str, options: LiveOptions, progress: Progress = silent
 ) -> LiveCollected:
@@ -207,8 +206,8 @@ def collect_live(
     Raises:
         InvalidArgument: the URL or the name is not understood.
         InvalidInput: the cluster told something that cannot be accepted; nothing was written.
-        Unavailable: a part of the cluster does not answer, or `--replace` with no window yet;
-            nothing was written.
+        Unavailable: the cluster does not answer, or not all of it and that was asked for, or
+            `--replace` with no window yet; nothing was written.
         Conflict: the name holds a trace, or windows of another cluster or length.
     """
     started = monotonic()
@@ -220,6 +219,8 @@ def collect_live(
             known = _known(catalog, cluster)
             progress("asking the cluster", 0, None)
             load = _load_of(source, cluster, None if options.replace else known.until)
+            if options.require_all and load is not None and load.missing:
+                raise _not_all(source_url, load.missing)
             # After the load, so that no window tells of a route that the catalog does not have.
             told = _versions(source, load, 0 if options.replace else known.catalog_version)
             if not options.replace:
@@ -432,6 +433,15 @@ def _store(  # noqa: PLR0913, PLR0917 - one step of collect_live, one call
         seconds=0.0,
         assumptions=_notes(told.load),
         warnings=tuple(warnings),
+        missing=told.load.missing if told.load else (),
+    )
+
+
+def _not_all(source_url: str, missing: Sequence[str]) -> Unavailable:
+    return Unavailable(
+        f"{', '.join(missing)} of {source_url} did not answer: nothing was collected",
+        code="load_incomplete",
+        hint="start it again, or collect what the others tell, without --require-all",
     )
 
 
@@ -490,6 +500,14 @@ def _warnings(source_url: str, before: _Known, told: _Told, starts: list[datetim
     if told.load is None:
         warnings.append(f"{source_url} tells of no load: only its routes were collected")
     else:
+        if told.load.missing and starts:
+            warnings.append(
+                f"{', '.join(told.load.missing)} did not answer: what it alone measured from "
+                f"{rfc3339(min(starts))} on is not in the windows up to "
+                f"{rfc3339(max(starts) + timedelta(milliseconds=told.load.window_ms))}"
+            )
+        elif told.load.missing:
+            warnings.append(f"{', '.join(told.load.missing)} did not answer")
         length = timedelta(milliseconds=told.load.window_ms)
         ends = [before.until or min(starts, default=None), *(start + length for start in starts)]
         warnings += [
@@ -499,9 +517,10 @@ def _warnings(source_url: str, before: _Known, told: _Told, starts: list[datetim
             if end is not None and end < start
         ]
     if told.missing:
+        were = "was" if told.missing == 1 else "were"
         warnings.append(
-            f"{told.missing} catalog versions between {before.catalog_version} and "
-            f"{told.snapshot.catalog_version} were not recorded: the cluster no longer tells them"
+            f"{counted(told.missing, 'catalog version')} between {before.catalog_version} and "
+            f"{told.snapshot.catalog_version} {were} not recorded: the cluster no longer tells them"
         )
     if told.snapshot.catalog_version < before.catalog_version:
         warnings.append(

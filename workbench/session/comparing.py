@@ -20,6 +20,7 @@ from workbench.planner.atoms import atoms_from_table
 from workbench.planner.partition import optimum
 from workbench.planner.policies import replayed_loads, route_loads, whole
 from workbench.query.load import Source
+from workbench.report.words import counted
 from workbench.session.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -178,8 +179,9 @@ def _heldout(view: ClusterView, objective: Objective, until: datetime) -> pa.Tab
         raise _absent(view, until, view.extent.until)
     unmeasured = events.column("load").null_count
     if unmeasured:
+        later = counted(events.num_rows, "later event has", "later events have")
         raise InvalidInput(
-            f"{unmeasured} of {events.num_rows} later events have no measured load",
+            f"{unmeasured:,} of {later} no measured load",
             code="load_not_measured",
             hint="choose another objective",
         )

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Final
 from workbench.errors import InvalidArgument
 from workbench.model.plan import OBJECTIVES
 from workbench.model.routes import RESERVED_PREFIX
-from workbench.node.client import NodeClient
+from workbench.node.kv_client import Kv
 from workbench.planner.detect import Rule
+from workbench.report.words import counted
 from workbench.session.applying import apply_plan
 from workbench.session.approval import approve, user
 from workbench.session.cluster import open_cluster
@@ -42,7 +43,6 @@ from workbench.session.plans import record_plan
 from workbench.session.progress import Progress, silent
 from workbench.session.receipts import applied_of
 from workbench.session.reporting import write_report
-from workbench.session.system import SystemRng
 from workbench.session.verify import verify_plan
 from workbench.session.wiring import open_catalog, user_name
 from workbench.session.workload import Workload
@@ -178,16 +178,8 @@ def demo_live(options: LiveDemoOptions, progress: Progress = silent) -> LiveDemo
                 progress=progress,
             )
         )
-        client = stack.enter_context(NodeClient(status.addresses))
-        identity = SystemRng().uuid().bytes
-        work = Workload(
-            trace.accesses,
-            seeds,
-            client,
-            seconds=options.seconds,
-            client_id=identity,
-            hold_at_half=True,
-        )
+        kv = stack.enter_context(Kv(status.addresses))
+        work = Workload(trace.accesses, seeds, kv, seconds=options.seconds, hold_at_half=True)
         found = _loop(work, status.url, catalog_url, options, progress)
     return LiveDemoAnswer(
         trace=source_name(options.trace),
@@ -273,9 +265,11 @@ def _loop(
     view = open_cluster(catalog, CLUSTER)
     verified = verify_plan(view, proposal, applied=applied_of(catalog, proposal))
     played = work.played()
+    size = f"{counted(options.nodes, 'node')}, {counted(options.groups, 'group')}"
+    answered = f"{counted(played.writes, 'write')} and {counted(played.reads, 'read')}"
     facts = [
-        ("Cluster", f"{options.nodes} nodes, {options.groups} groups, on this machine"),
-        ("While it ran", f"{played.writes:,} writes and {played.reads:,} reads were answered"),
+        ("Cluster", f"{size}, on this machine"),
+        ("While it ran", f"{answered} were answered"),
         ("Lost writes", f"{checked.lost} of {checked.writes:,} acknowledged, all read again"),
     ]
     progress("writing the report", 0, None)

@@ -43,6 +43,7 @@ from workbench.errors import (
 from workbench.model.tables import VERSION, check_table, routes_to_table
 from workbench.model.times import rfc3339
 from workbench.ports.connector import Exporter, RouteSource
+from workbench.report.words import counted
 from workbench.session.collect import check_cluster
 from workbench.session.collect_live import cluster_of_url
 from workbench.session.exporting_check import count_again
@@ -100,7 +101,7 @@ if TYPE_CHECKING:
 PART_BYTES: Final = 64 * 2**20
 GOES_ON: Final = "`workbench export --resume {name}` goes on where this stopped"
 # With these a cluster says that it keeps no history as far back as an export's read_ts.
-TOO_OLD: Final = frozenset({"snapshot_too_old", "read_ts_too_old"})
+TOO_OLD: Final = frozenset({"snapshot_too_old", "read_ts_too_old", "read_ts_below_safe_point"})
 # With this, that it had no routes then.
 NOT_BEGUN: Final = "catalog_not_begun"
 
@@ -516,8 +517,8 @@ class _Run:
             export = find_export(self._catalog, name)
         done = sum(state.done for state in export.groups.values())
         error.message = (
-            f"{error.message}; {export.rows} rows and {done} of {len(export.groups)} groups of "
-            f"export {name!r} are stored"
+            f"{error.message}; {counted(export.rows, 'row')} and {done} of "
+            f"{counted(len(export.groups), 'group')} of export {name!r} are stored"
         )
         if error.code in TOO_OLD:
             error.hint = (

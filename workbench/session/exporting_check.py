@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from workbench.catalog.reading import open_dataset
 from workbench.errors import Corruption
+from workbench.report import words
 
 if TYPE_CHECKING:
     from workbench.model.manifest import ObjectRef
@@ -52,8 +53,8 @@ def count_again(store: ObjectStore, export: Export, threads: int | None = None) 
         if told != stored:
             raise _mismatch(
                 export,
-                f"group {state.group} told {told[0]} rows, kept in {told[1]} objects; stored are "
-                f"{stored[0]} in {stored[1]}",
+                f"group {state.group} told {words.counted(told[0], 'row')}, kept in "
+                f"{words.counted(told[1], 'object')}; stored are {stored[0]} in {stored[1]}",
             )
     if rows:
         raise _mismatch(export, f"it holds rows of groups {sorted(rows)}, which it does not name")

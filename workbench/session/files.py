@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidArgument, InvalidInput, NotFound, Storage
+from workbench.report.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,7 @@ def read_file(path: Path, *, bytes_max: int) -> bytes:
         size = path.stat().st_size
         if size > bytes_max:
             raise InvalidInput(
-                f"{path} has {size} bytes, the limit is {bytes_max}",
+                f"{path} has {counted(size, 'byte')}, the limit is {bytes_max}",
                 code="file_too_large",
                 hint="is this the right file?",
             )

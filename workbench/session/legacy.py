@@ -31,6 +31,7 @@ from workbench.catalog.legacy import missing_objects, raise_problems, read_legac
 from workbench.catalog.values import Problem, Registration
 from workbench.errors import Conflict, NotFound
 from workbench.model.times import rfc3339
+from workbench.report.words import counted
 from workbench.session.progress import silent
 from workbench.session.wiring import open_catalog
 from workbench.stores.open import open_store
@@ -158,7 +159,7 @@ def _read(source: ObjectStore, *, check: bool) -> Legacy:
         legacy = found if found.manifests else read_legacy(source)  # raises: there is none
         _raise_missing(missing, legacy)
         return legacy
-    manifests = f"of {len(found.manifests) + len(found.problems)} manifests"
+    manifests = f"of {counted(len(found.manifests) + len(found.problems), 'manifest')}"
     if not missing:
         raise_problems(found.problems, manifests)
     raise_problems(
@@ -278,7 +279,8 @@ class _Copies:
         except NotFound:
             return self._bad(old, ref, "is missing")
         if len(data) != old.size:
-            return self._bad(old, ref, f"has {len(data)} bytes, its manifest says {old.size}")
+            size = counted(len(data), "byte")
+            return self._bad(old, ref, f"has {size}, its manifest says {old.size}")
         if ref.key not in self._there and self._target.put_if_absent(ref.key, data):
             self.copied += 1
             self.copied_bytes += len(data)
@@ -322,4 +324,4 @@ def _bytes_of(registration: Registration) -> int:
 
 def _raise_missing(problems: Sequence[Problem], legacy: Legacy) -> None:
     keys = {ref.key for manifest in legacy.manifests for ref in manifest.objects}
-    raise_problems(problems, f"of {len(keys)} objects")
+    raise_problems(problems, f"of {counted(len(keys), 'object')}")

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Final
 
 from workbench.errors import InvalidArgument, Unavailable
 from workbench.node.client import NodeClient
+from workbench.node.kv_client import Kv
 from workbench.session.collect import read_trace_file
 from workbench.session.demo import generated_accesses, source_name
 from workbench.session.progress import Progress, silent
-from workbench.session.system import SystemRng
 from workbench.session.wiring import open_routes
 from workbench.session.workload import Workload
 from workbench.traces.readers import Trace
@@ -89,15 +89,10 @@ def put_load(options: LoadOptions, progress: Progress = silent) -> Loaded:
     with NodeClient(addresses) as client:
         progress("asking for the routes", 0, None)
         routes = client.list_routes().routes
-        progress("reading the trace", 0, None)
-        trace = _trace(options, progress)
-        work = Workload(
-            trace.accesses,
-            routes,
-            client,
-            seconds=options.seconds,
-            client_id=SystemRng().uuid().bytes,
-        )
+    progress("reading the trace", 0, None)
+    trace = _trace(options, progress)
+    with Kv(addresses) as kv:
+        work = Workload(trace.accesses, routes, kv, seconds=options.seconds)
         ended = _play(work, progress)
         checked: Checked | None = None
         if not isinstance(ended, Unavailable):

@@ -8,8 +8,9 @@
 Rules: group g is founded on `replicas` nodes in turn, from node ((g − 1) mod nodes) + 1. Whatever
 `up` began it stops again where it fails; it never touches a node that ran before. Only the process
 that holds a directory's lock is ever signalled. `up` on a directory that has a cluster starts what
-is not running of it; there, a node that cannot start stops nobody where every group has a majority
-without it: so it can be removed.
+is not running of it; there, a node that cannot start, be it for a damaged configuration, stops
+nobody where every group has a majority without it: so it can be removed. `down` needs no
+configuration at all.
 
 Not here: what a node does, and nodes on other machines.
 """
@@ -40,14 +41,17 @@ from workbench.node.config import (
     write_config,
 )
 from workbench.node.directory import holder_of
+from workbench.report.words import counted
 from workbench.routing.rules import CATALOG_GROUP, SEED_GROUPS_MAX, even_seed_spans
 from workbench.session.cluster_files import (
     CLUSTER_FILE,
+    ClusterFiles,
     check_not_foreign,
     config_file,
     exclusive,
+    look,
     make_folder,
-    read,
+    places,
     write_list,
 )
 from workbench.session.node_process import (
@@ -65,7 +69,7 @@ from workbench.session.progress import Progress, silent
 from workbench.session.system import SystemRng
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from workbench.model.routes import RouteDescriptor
@@ -118,6 +122,7 @@ class NodeState:
         status: What it answers; None where it does not.
         last_line: Of its log; None where it wrote none.
         joining: It is being added, and votes nowhere yet.
+        problem: Why its configuration cannot be used; None where it can.
     """
 
     node: int
@@ -129,6 +134,7 @@ class NodeState:
     status: NodeStatus | None
     last_line: str | None
     joining: bool = False
+    problem: str | None = None
 
     @property
     def up(self) -> bool:
@@ -154,9 +160,10 @@ class ClusterStatus:
 
     @property
     def up(self) -> bool:
-        """Whether all nodes are, and every group is served by one of them."""
+        """Whether all nodes are and could start again, and every group is served by one of them."""
         kept = {group for node in self.nodes for group in node.groups}
-        return all(node.up for node in self.nodes) and kept <= set(self.served)
+        sound = all(node.up and node.problem is None for node in self.nodes)
+        return sound and kept <= set(self.served)
 
     @property
     def served(self) -> dict[int, int]:
@@ -206,10 +213,11 @@ def status(directory: Path) -> ClusterStatus:
         NotFound: `cluster_absent`.
     """
     directory = directory.resolve()
-    configs = read(directory)
-    nodes = tuple(_state(config) for config in configs)
+    files = look(directory)
+    nodes = tuple(_state(config, files.problems.get(config.node)) for config in files.configs)
     versions = [node.status.catalog_version for node in nodes if node.status is not None]
-    return ClusterStatus(configs[0].cluster_id, directory, nodes, max(versions, default=0) or None)
+    version = max(versions, default=0) or None
+    return ClusterStatus(files.configs[0].cluster_id, directory, nodes, version)
 
 
 def down(directory: Path) -> tuple[StoppedNode, ...]:
@@ -222,7 +230,7 @@ def down(directory: Path) -> tuple[StoppedNode, ...]:
     """
     directory = directory.resolve()
     with exclusive(directory):
-        return stop(read(directory))
+        return stop(places(directory))
 
 
 @contextmanager
@@ -253,12 +261,12 @@ def _up(
     """Start what does not run, and put into `started` whose nodes that are, before they run."""
     with exclusive(directory, create=True):
         if (directory / CLUSTER_FILE).exists():
-            configs = read(directory)
-            _check_same(directory, configs, options)
+            files = look(directory)
+            _check_same(directory, files.configs, options)
         else:
-            configs = _new(directory, options)
+            files = ClusterFiles(_new(directory, options), {})
         # One that has no vote yet knows no leader either: whoever adds it starts it.
-        voting = [config for config in configs if not _joins(config)]
+        voting = [config for config in files.configs if not _joins(config)]
         down_now = [config for config in voting if holder_of(config.dir) is None]
         if not down_now:
             raise AlreadyExists(
@@ -266,21 +274,23 @@ def _up(
                 code="cluster_up",
                 hint=f"see `workbench cluster status --dir {directory}`",
             )
-        for config in down_now:
+        begun = [config for config in down_now if config.node not in files.problems]
+        for config in begun:
             check_port_free(config)
-        for config in down_now:
+        for config in begun:
             if not config_file(config.dir).exists():
                 make_folder(config.dir)
                 write_config(config_file(config.dir), config)
-        started += down_now
-        missing = _start(voting, down_now, progress)
+        started += begun
+        lost = {c: files.problems[c.node] for c in down_now if c.node in files.problems}
+        missing = _start(voting, begun, lost, progress)
         for config in voting:
-            if not config.founded and config.node not in missing:
+            if not config.founded and config.node not in {*missing, *files.problems}:
                 write_config(config_file(config.dir), replace(config, founded=True))
     return status(directory)
 
 
-def _state(config: NodeConfig) -> NodeState:
+def _state(config: NodeConfig, problem: WorkbenchError | None) -> NodeState:
     """Ask one node; one that another process serves on the same port is not it."""
     pid = holder_of(config.dir)
     answer: NodeStatus | None = None
@@ -299,6 +309,7 @@ def _state(config: NodeConfig) -> NodeState:
         status=answer,
         last_line=last_line(config),
         joining=_joins(config),
+        problem=None if problem is None else problem.message,
     )
 
 
@@ -316,7 +327,7 @@ def _new(directory: Path, options: ClusterOptions) -> tuple[NodeConfig, ...]:
     nodes = _or_default(options.get("nodes"), NODES)
     if not 1 <= nodes <= NODES_MAX:
         raise InvalidArgument(
-            f"{nodes} nodes cannot be started",
+            f"{counted(nodes, 'node')} cannot be started",
             code="nodes_out_of_range",
             hint=f"choose 1 to {NODES_MAX} nodes",
         )
@@ -324,7 +335,7 @@ def _new(directory: Path, options: ClusterOptions) -> tuple[NodeConfig, ...]:
     groups = _or_default(options.get("groups"), max(named, default=GROUPS))
     if not 1 <= groups <= SEED_GROUPS_MAX:
         raise InvalidArgument(
-            f"{groups} groups cannot be made",
+            f"{counted(groups, 'group')} cannot be made",
             code="groups_out_of_range",
             hint=f"choose 1 to {SEED_GROUPS_MAX} groups, and routes on these",
         )
@@ -332,9 +343,12 @@ def _new(directory: Path, options: ClusterOptions) -> tuple[NodeConfig, ...]:
     replicas = _or_default(options.get("replicas"), REPLICAS if nodes >= REPLICAS else 1)
     if not 1 <= replicas <= min(nodes, VOTERS_MAX):
         raise InvalidArgument(
-            f"{replicas} replicas of each group cannot be kept on {nodes} nodes",
+            f"{counted(replicas, 'replica')} of each group cannot be kept on "
+            f"{counted(nodes, 'node')}",
             code="replicas_out_of_range",
-            hint=f"choose 1 to {min(nodes, VOTERS_MAX)} replicas, or more nodes",
+            hint="choose "
+            + ("1 replica" if nodes == 1 else f"1 to {min(nodes, VOTERS_MAX)} replicas")
+            + ", or more nodes",
         )
     ports = choose_ports(nodes, options.get("base_port"))
     metrics = [port for port in choose_ports(2 * nodes, None) if port not in ports]
@@ -399,13 +413,21 @@ def _check_same(directory: Path, configs: Sequence[NodeConfig], options: Cluster
 
 
 def _start(
-    configs: Sequence[NodeConfig], missing: Sequence[NodeConfig], progress: Progress
+    configs: Sequence[NodeConfig],
+    missing: Sequence[NodeConfig],
+    lost: Mapping[NodeConfig, WorkbenchError],
+    progress: Progress,
 ) -> frozenset[int]:
     """Start the missing nodes, and wait until all serve; stop them again where one does not.
 
-    Return those that ended, and that every group can do without.
+    Those that are lost cannot be started, for a reason. Return these, and those that ended, where
+    every group can do without.
     """
     starting = _Starting(configs, time.monotonic() + START_SECONDS_MAX)
+    for config, problem in lost.items():
+        starting.ended.add(config.node)
+        if not starting.bear():
+            _start_failed(config, problem.message)
     try:
         for config in missing:
             starting.started[config.node] = NodeProcess.start(config)
@@ -433,7 +455,7 @@ class _Starting:
         configs: Of all nodes.
         deadline: Until when, by the monotonic clock.
         started: Processes of ours, by node.
-        ended: Those of them that ended, and that every group can do without.
+        ended: Those that ended or could not be started, and that every group can do without.
     """
 
     configs: Sequence[NodeConfig]
@@ -470,7 +492,7 @@ class _Starting:
         for node, process in self.started.items():
             if node not in self.ended and process.has_ended():
                 self.ended.add(node)
-                if not self._bear():
+                if not self.bear():
                     _start_failed(process.config, process.last_line())
         if time.monotonic() > self.deadline:
             own = self.started.get(config.node)
@@ -478,7 +500,7 @@ class _Starting:
             _start_failed(config, f"it {what} within {START_SECONDS_MAX:g} s{last}")
         time.sleep(POLL_SECONDS)
 
-    def _bear(self) -> bool:
+    def bear(self) -> bool:
         """Tell whether every group of a cluster that has served has a majority left."""
         if not any(config.founded for config in self.configs):
             return False

@@ -131,11 +131,13 @@ def remove_node(directory: Path, node: int, *, progress: Progress = silent) -> R
         NotFound: `cluster_absent`, `node_absent`.
         InvalidArgument: `node_last`: it is the only one that keeps a group.
         Conflict: `cluster_busy`; `majority_lost`: too few of a group's other voters run.
+        InvalidInput: the configuration of one that stays is damaged.
         Unavailable: a group has no leader. The same command goes on where it was.
     """
     directory = directory.resolve()
     with cluster.exclusive(directory):
-        configs = cluster.read(directory)
+        files = cluster.look(directory)
+        configs = files.configs
         leaving = next((each for each in configs if each.node == node), None)
         if leaving is None:
             raise _node_absent(node, configs)
@@ -146,6 +148,9 @@ def remove_node(directory: Path, node: int, *, progress: Progress = silent) -> R
                 code="node_last",
                 hint="`workbench cluster down` stops it",
             )
+        for other, problem in files.problems.items():
+            if other != node:  # its file would be written anew, from what others say of it
+                raise problem
         running = {each.node for each in others if _answers(each)}
         with AdminClient([each.listen for each in others], timeout_s=CALL_S) as client:
             for done, group in enumerate(leaving.groups):
@@ -166,7 +171,7 @@ def transfer_leader(directory: Path, group: int, node: int) -> None:
         InvalidInput: `transfer_target_invalid`.
         Unavailable: `transfer_timed_out`, or the group has no leader.
     """
-    configs = cluster.read(directory.resolve())
+    configs = cluster.look(directory.resolve()).configs
     if node not in {each.node for each in configs}:
         raise _node_absent(node, configs)
     with AdminClient([each.listen for each in configs], timeout_s=CALL_S) as client:

@@ -23,13 +23,15 @@ import sys
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from workbench.errors import Conflict, InvalidArgument, Storage, Unavailable
 from workbench.node.directory import holder_of
+from workbench.report.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from workbench.node.config import NodeConfig
 
@@ -40,6 +42,21 @@ STOP_SECONDS_MAX: Final = 10.0
 KILL_SECONDS_MAX: Final = 5.0
 POLL_SECONDS: Final = 0.05
 OUTPUT_TAIL_BYTES: Final = 64 * 2**10
+# What a node wrote stays until a start finds more than this; then the newest part of it does.
+OUTPUT_BYTES_MAX: Final = 8 * 2**20
+OUTPUT_KEPT_BYTES: Final = 4 * 2**20
+
+
+class Placed(Protocol):
+    """A node that has a directory: a configuration, or only its place."""
+
+    @property
+    def node(self) -> int:
+        """Its id."""
+
+    @property
+    def dir(self) -> Path:
+        """Where its files lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +86,7 @@ class NodeProcess:
     def start(cls, config: NodeConfig) -> NodeProcess:
         """Start a node in a session of its own, so that it outlives this one."""
         log = config.dir / OUTPUT_FILE
+        _cut(log)
         begin = log.stat().st_size if log.exists() else 0
         # -P: the folder in which the user stands is no place to import modules from.
         arguments = ["-P", "-m", "workbench.node", "--config", str(config.dir / CONFIG_FILE)]
@@ -102,6 +120,21 @@ class NodeProcess:
         return last_line(self.config, self.output_from) or "it wrote nothing"
 
 
+def _cut(log: Path) -> None:
+    """Let go of the older part of an output that has grown too long, from the start of a line."""
+    try:
+        if not log.exists() or log.stat().st_size <= OUTPUT_BYTES_MAX:
+            return
+        with log.open("r+b") as file:
+            file.seek(-OUTPUT_KEPT_BYTES, os.SEEK_END)
+            newest = file.read().partition(b"\n")[2]
+            file.seek(0)
+            file.write(newest)
+            file.truncate()
+    except OSError:
+        return  # who starts the node says what is wrong with the file
+
+
 def last_line(config: NodeConfig, begin: int = 0) -> str | None:
     """Return the last line of a node's output from `begin` on, as printable text; None for none."""
     try:
@@ -131,22 +164,22 @@ def stop_started(processes: Sequence[NodeProcess]) -> None:
         processes = living
 
 
-def stop(configs: Sequence[NodeConfig]) -> tuple[StoppedNode, ...]:
+def stop(nodes: Sequence[Placed]) -> tuple[StoppedNode, ...]:
     """Stop whoever holds the nodes' directories, and return them.
 
     Raises:
         Unavailable: `node_not_stopped`.
     """
-    asked = {config: pid for config in configs if (pid := _holder(config)) is not None}
+    asked = {each: pid for each in nodes if (pid := _holder(each)) is not None}
     for pid in asked.values():
         _signal(pid, signal.SIGTERM)
-    _until(lambda: all(_is_free(config) for config in asked), STOP_SECONDS_MAX)
-    killed = {config for config in asked if not _is_free(config)}
-    for config in killed:
-        if (pid := _holder(config)) is not None:
+    _until(lambda: all(_is_free(each) for each in asked), STOP_SECONDS_MAX)
+    killed = {each for each in asked if not _is_free(each)}
+    for each in killed:
+        if (pid := _holder(each)) is not None:
             _signal(pid, signal.SIGKILL)
-    if not _until(lambda: all(_is_free(config) for config in killed), KILL_SECONDS_MAX):
-        left = next(config for config in killed if not _is_free(config))
+    if not _until(lambda: all(_is_free(each) for each in killed), KILL_SECONDS_MAX):
+        left = next(each for each in killed if not _is_free(each))
         raise Unavailable(
             f"node {left.node} in {left.dir} could not be stopped",
             code="node_not_stopped",
@@ -154,27 +187,27 @@ def stop(configs: Sequence[NodeConfig]) -> tuple[StoppedNode, ...]:
         )
     # Children of ours would stay zombies; the lock goes a moment before the process does.
     _until(lambda: all(_has_ended(pid) for pid in asked.values()), KILL_SECONDS_MAX)
-    return tuple(StoppedNode(c.node, pid, c in killed) for c, pid in asked.items())
+    return tuple(StoppedNode(each.node, pid, each in killed) for each, pid in asked.items())
 
 
-def _holder(config: NodeConfig) -> int | None:
+def _holder(node: Placed) -> int | None:
     """Return the pid of who has the directory; wait for one that has not written it yet."""
-    found = holder_of(config.dir)
+    found = holder_of(node.dir)
     deadline = time.monotonic() + KILL_SECONDS_MAX
     while found == 0 and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
-        found = holder_of(config.dir)
+        found = holder_of(node.dir)
     if found == 0:
         raise Unavailable(
-            f"a process has {config.dir} and does not say which",
+            f"a process has {node.dir} and does not say which",
             code="node_not_stopped",
-            hint=f"find it with `fuser {config.dir}/LOCK`",
+            hint=f"find it with `fuser {node.dir}/LOCK`",
         )
     return found
 
 
-def _is_free(config: NodeConfig) -> bool:
-    return holder_of(config.dir) is None
+def _is_free(node: Placed) -> bool:
+    return holder_of(node.dir) is None
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
@@ -221,7 +254,7 @@ def choose_ports(nodes: int, base_port: int | None) -> list[int]:
     if base_port is not None:
         if not 1 <= base_port <= 65_536 - nodes:
             raise InvalidArgument(
-                f"{nodes} nodes cannot listen from port {base_port} on",
+                f"{counted(nodes, 'node')} cannot listen from port {base_port} on",
                 code="port_out_of_range",
                 hint=f"choose a port from 1 to {65_536 - nodes}",
             )

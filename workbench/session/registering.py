@@ -37,6 +37,7 @@ from workbench.errors import (
 )
 from workbench.model.manifest import ObjectRef, check_name, dataset_id_of, schema_fingerprint
 from workbench.ports.object_store import check_object_key
+from workbench.report.words import counted
 from workbench.session.files import read_file
 from workbench.session.load_content import LoadFile, check_content
 from workbench.session.progress import silent
@@ -269,7 +270,7 @@ def _registration(claim: Claim, found: Sequence[_Found], refs: Sequence[ObjectRe
     rows = sum(each.rows for each in found)
     if claim.row_count not in {None, rows}:
         raise InvalidInput(
-            f"dataset {claim.name!r}: the files have {rows} rows, not {claim.row_count}",
+            f"dataset {claim.name!r}: the files have {counted(rows, 'row')}, not {claim.row_count}",
             code="row_count_differs",
             hint="leave --row-count out to take what the files say",
         )

@@ -12,6 +12,7 @@ from workbench.planner.words import heavy_sentence
 from workbench.report.executed_view import ExecutedCall
 from workbench.report.headline import Measured
 from workbench.report.html import ReportInputs, report_html
+from workbench.report.words import counted
 from workbench.session.approval import approved_actions
 from workbench.session.files import write_file
 from workbench.session.look import heat, hot
@@ -153,5 +154,5 @@ def _approval(catalog: Catalog, plan: Plan) -> Mapping[str, str] | None:
     return {
         "by": newest["by"],
         "at": newest["at"].isoformat(),
-        "actions": f"{len(approved)} of {len(plan.actions)}",
+        "actions": f"{len(approved)} of {counted(len(plan.actions), 'action')}",
     }

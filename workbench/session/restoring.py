@@ -36,6 +36,7 @@ from workbench.errors import (
 )
 from workbench.model.tables import VERSION
 from workbench.ports.connector import Exporter, Restorer, RouteSource
+from workbench.report.words import counted
 from workbench.session.exporting_lanes import (
     PAUSES_S,
     Counter,
@@ -166,7 +167,7 @@ def restore_cluster(
     if not export.complete:
         raise InvalidInput(
             f"export {name!r} is not complete: {sum(s.done for s in export.groups.values())} of "
-            f"{len(export.groups)} groups are",
+            f"{counted(len(export.groups), 'group is', 'groups are')}",
             code="export_incomplete",
             hint=f"go on with it: workbench export --resume {name} --target {export.source}",
         )
@@ -266,7 +267,7 @@ class _Run:
             if each.restoring:
                 raise Conflict(
                     f"group {each.group} of {self._url} is being restored by another restore, "
-                    f"{each.restore_id.hex()}, with {each.rows} rows so far",
+                    f"{each.restore_id.hex()}, with {counted(each.rows, 'row')} so far",
                     code="restore_other",
                     hint="go on with that one (its export, and its --map-group), or take an "
                     "empty cluster",
@@ -347,8 +348,8 @@ class _Run:
                 patience.wait(_as_retryable(group.group, failure))
         if status.rows != group.rows or status.seq != group.tables:
             raise Corruption(
-                f"group {group.group} of {self._url} has taken {status.rows} rows in {status.seq} "
-                f"imports, not {group.rows} in {group.tables}",
+                f"group {group.group} of {self._url} has taken {counted(status.rows, 'row')} in "
+                f"{counted(status.seq, 'import')}, not {group.rows} in {group.tables}",
                 code="restore_rows_differ",
                 hint="restore into a new cluster, and report this",
             )
@@ -461,7 +462,8 @@ def _as_retryable(group: int | None, failure: WorkbenchError | None) -> Workbenc
 
 
 def _damaged(export: Export, problems: Sequence[Problem]) -> Corruption:
-    more = f"; {len(problems) - 1} more objects are damaged" if len(problems) > 1 else ""
+    others = counted(len(problems) - 1, "more object is", "more objects are")
+    more = f"; {others} damaged" if len(problems) > 1 else ""
     return Corruption(
         f"export {export.name!r} cannot be restored: {problems[0].key}: {problems[0].reason}{more}",
         code="export_damaged",

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from workbench.errors import Corruption
 from workbench.model.keys import Span, printable_key
 from workbench.model.tables import VERSION
+from workbench.report.words import counted
 from workbench.session.exporting_lanes import Patience
 from workbench.session.exporting_rows import owned_spans
 from workbench.session.exporting_stream import stream
@@ -102,7 +103,8 @@ class Comparison:
                 )
                 actual = _table([chunk.table for chunk in told])
                 if expected.num_rows != actual.num_rows:
-                    what = f"has {actual.num_rows} versions of it, not {expected.num_rows}"
+                    found = counted(actual.num_rows, "version")
+                    what = f"has {found} of it, not {expected.num_rows}"
                     raise _differs(plan.group, key, what)
                 _compare(plan.group, _columns(expected), _columns(actual))
                 counter.add(rows=expected.num_rows)

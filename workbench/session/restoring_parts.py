@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from workbench.catalog.catalog import Problem
 from workbench.catalog.reading import read_table
 from workbench.errors import Corruption
+from workbench.report.words import counted
 from workbench.session.exporting_lanes import Tally
 from workbench.session.exporting_rows import first_place, last_place, owned_spans, problem_of
 
@@ -179,5 +180,5 @@ def _miscounted(export: Export, parts: Sequence[Part]) -> Iterable[Problem]:
     for state in export.groups.values():
         rows = sum(part.rows for part in parts if part.group == state.group)
         if rows != state.rows:
-            reason = f"group {state.group} has {rows} rows, exported were {state.rows}"
+            reason = f"group {state.group} has {counted(rows, 'row')}, exported were {state.rows}"
             yield Problem(export.manifest.name, reason)

@@ -32,6 +32,7 @@ from workbench.model.keys import printable_key
 from workbench.model.times import from_us, hlc_to_us, rfc3339
 from workbench.planner.replay import RouteSeries, Verification, replay, verification
 from workbench.query.load import Source
+from workbench.report.words import counted
 from workbench.session.collect import TRACE_SCHEME
 from workbench.session.collect_live import cluster_of_url
 from workbench.session.figures import figure_claims
@@ -329,7 +330,9 @@ def _not_as_planned(
     if not execution.counterfactual:
         return ()
     name, version = plan.plan_id, view.snapshot.catalog_version
-    done = f"{applied.actions} of {len(plan.actions)} actions of plan {name} are applied"
+    total = len(plan.actions)
+    are = "is" if total == 1 else "are"
+    done = f"{applied.actions} of {counted(total, 'action')} of plan {name} {are} applied"
     if execution is Execution.ELSEWHERE:
         done = done if plan.actions else f"plan {name} proposes nothing"
         reason = (

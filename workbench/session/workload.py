@@ -1,8 +1,8 @@
 """A workload: recorded accesses, made against a live cluster while somebody else changes it.
 
-    accesses ──by group──▶ lanes ──batches──▶ BatchWrite / MultiGet ──▶ what was acknowledged
-                                                                            │
-                                            check(): read all of it again ◀─┘
+    accesses ──by group──▶ lanes ──batches──▶ client: write, multi_get ──▶ what was acknowledged
+                                                                             │
+                                             check(): read all of it again ◀─┘
 
 Rules:
 - One lane per group, one thread per lane: accesses of one key keep their order.
@@ -10,8 +10,8 @@ Rules:
   keep up is given the accesses as fast as it takes them.
 - Where asked, the first half is made again and again until `go_on`: clients that do not stop
   while somebody plans and executes, however long that takes. The second half comes after.
-- Every write carries a value that no other write has, and is repeated under the same client id
-  and sequence until it is answered: an acknowledged write happened once.
+- Every write carries a value that no other write has, and is made exactly once by the client,
+  which repeats what was not answered.
 - `check` reads every acknowledged batch as of its commit_ts, and every key as of now. What does
   not come back is lost; nothing is sampled.
 
@@ -30,6 +30,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from workbench.client.values import Mutation
 from workbench.errors import InvalidInput, OutcomeUnknown, Unavailable
 from workbench.model.keys import KEY_BYTES_MAX, printable_key
 from workbench.model.routes import RESERVED_PREFIX
@@ -46,7 +47,8 @@ VALUE_BYTES_MAX: Final = 256
 NUMBER_BYTES: Final = 8
 # How long one batch is tried before the workload gives up on the cluster.
 BATCH_DEADLINE_S: Final = 20.0
-RETRY_S: Final = 0.05
+# And how long those under way when somebody stops it.
+STOP_S: Final = 1.0
 # A lane that waits looks so often whether it should go on.
 WAIT_S_MAX: Final = 0.05
 LOST_SHOWN: Final = 5
@@ -54,21 +56,25 @@ T = TypeVar("T")
 
 
 class KeyValueClient(Protocol):
-    """What a workload needs of the node's client library."""
+    """What a workload needs of the node's client library (`node.kv_client.Kv`)."""
 
-    def batch_write(
-        self,
-        group: int,
-        mutations: Sequence[tuple[bytes, bytes | None]],
-        *,
-        client_id: bytes,
-        sequence: int,
-    ) -> Written:
-        """Write all or nothing, once per client and sequence."""
+    @property
+    def repeats(self) -> int:
+        """How many requests had to be made again."""
         ...
 
-    def multi_get(self, group: int, keys: Sequence[bytes], *, read_ts: int = 0) -> GotMany:
-        """Read keys of one group as of one time."""
+    def write(self, mutations: Sequence[Mutation], *, timeout_s: float | None = None) -> Written:
+        """Write keys of one group, all or nothing, exactly once."""
+        ...
+
+    def multi_get(
+        self, keys: Sequence[bytes], *, read_ts: int = 0, timeout_s: float | None = None
+    ) -> GotMany:
+        """Read keys as of one time."""
+        ...
+
+    def hurry(self, left_s: float) -> None:
+        """Let the calls under way end within so many seconds."""
         ...
 
 
@@ -81,7 +87,7 @@ class Played:
         writes: Acknowledged.
         reads: Answered.
         stale_reads: Answered with an older version than one acknowledged before the read.
-        retries: Calls that had to be made again.
+        retries: Requests that had to be made again.
         seconds: Since the start.
     """
 
@@ -98,7 +104,7 @@ class Checked:
     """What became of the acknowledged writes.
 
     Attributes:
-        writes: How many were looked for.
+        writes: How many were looked for: all but those whose own time cannot be read any more.
         lost: How many did not come back as they were written.
         examples: Of the lost ones, in words.
     """
@@ -122,14 +128,13 @@ class _Lane:
 
     group: int
     rows: np.ndarray
-    client_id: bytes
     acknowledged: list[_Acknowledged] = field(default_factory=list)
     newest: dict[bytes, int] = field(default_factory=dict)
     done: int = 0
     writes: int = 0
     reads: int = 0
     stale_reads: int = 0
-    retries: int = 0
+    forgotten: int = 0
 
 
 class Workload:
@@ -140,21 +145,19 @@ class Workload:
         routes: Which group owns which keys.
         client: Thread-safe.
         seconds: How long the recorded time shall take.
-        client_id: 16 bytes, unique to this workload; each group's lane gets its own sequence.
         hold_at_half: Repeat the first half until `go_on`.
 
     Raises:
         InvalidInput: no group owns a key, or a key is reserved or too long.
     """
 
-    def __init__(  # noqa: PLR0913 - what a run is made of, named
+    def __init__(
         self,
         accesses: pa.Table,
         routes: Sequence[RouteDescriptor],
         client: KeyValueClient,
         *,
         seconds: float,
-        client_id: bytes,
         hold_at_half: bool = False,
     ) -> None:
         self._client = client
@@ -164,7 +167,8 @@ class Workload:
         self._sizes = pc.fill_null(accesses.column("size"), 0).to_numpy()
         self._due = _due_seconds(accesses, seconds)
         self._half_s = seconds / 2 if hold_at_half else 0.0
-        self._lanes = self._divided(routes, client_id)
+        self._lanes = self._divided(routes)
+        self._repeats = client.repeats
         self._stop = threading.Event()
         self._go_on = threading.Event()
         self._second_half_s = self._half_s
@@ -198,8 +202,9 @@ class Workload:
         return self.played()
 
     def stop(self) -> None:
-        """Let the lanes end after the batch that they are at."""
+        """Let the lanes end after the batch that they are at, which gets STOP_S at most."""
         self._stop.set()
+        self._client.hurry(STOP_S)
 
     def wait_for_half(self) -> bool:
         """Wait until half of the asked time has passed; False where it ended before."""
@@ -225,7 +230,7 @@ class Workload:
             writes=sum(lane.writes for lane in self._lanes),
             reads=sum(lane.reads for lane in self._lanes),
             stale_reads=sum(lane.stale_reads for lane in self._lanes),
-            retries=sum(lane.retries for lane in self._lanes),
+            retries=self._client.repeats - self._repeats,
             seconds=until - self._started if self._started else 0.0,
         )
 
@@ -236,7 +241,7 @@ class Workload:
             found = list(pool.map(lambda lane: self._check_lane(lane, progress), self._lanes))
         lost = [each for lane in found for each in lane]
         return Checked(
-            writes=sum(lane.writes for lane in self._lanes),
+            writes=sum(lane.writes - lane.forgotten for lane in self._lanes),
             lost=len(lost),
             examples=tuple(lost[:LOST_SHOWN]),
         )
@@ -252,15 +257,12 @@ class Workload:
     def _now_s(self) -> float:
         return monotonic() - self._started
 
-    def _divided(self, routes: Sequence[RouteDescriptor], client_id: bytes) -> list[_Lane]:
+    def _divided(self, routes: Sequence[RouteDescriptor]) -> list[_Lane]:
         """Return one lane per group that owns any of the keys."""
         distinct = pa.array(self._keys, pa.binary()).dictionary_encode()
         owners = np.array([_owner(key, routes) for key in distinct.dictionary.to_pylist()])
         groups = owners[distinct.indices.to_numpy()]
-        return [
-            _Lane(int(group), np.flatnonzero(groups == group), client_id)
-            for group in np.unique(groups)
-        ]
+        return [_Lane(int(group), np.flatnonzero(groups == group)) for group in np.unique(groups)]
 
     def _play_lane(self, lane: _Lane) -> None:
         """Make one lane's accesses, the first half as often as it takes."""
@@ -302,47 +304,41 @@ class Workload:
         written = [int(row) + offset for row in rows[self._writes[rows]]]
         read = [self._keys[row] for row in rows[~self._writes[rows]]]
         if written:
-            sequence = len(lane.acknowledged) + 1
-            mutations = [(self._key_of(number), self.value_of(number)) for number in written]
-            answer = self._until_answered(
-                lane,
-                lambda: self._client.batch_write(
-                    lane.group, mutations, client_id=lane.client_id, sequence=sequence
-                ),
+            mutations = [
+                Mutation(self._key_of(number), self.value_of(number)) for number in written
+            ]
+            answer = _answered(
+                lane, lambda: self._client.write(mutations, timeout_s=BATCH_DEADLINE_S)
             )
             lane.acknowledged.append(_Acknowledged(tuple(written), answer.commit_ts))
-            lane.newest.update((key, answer.commit_ts) for key, _ in mutations)
+            lane.newest.update((each.key, answer.commit_ts) for each in mutations)
             lane.writes += len(written)
         if read:
-            got = self._until_answered(lane, lambda: self._client.multi_get(lane.group, read))
+            got = self._read(lane, read, 0)
             for key, version in zip(read, got.versions, strict=True):
                 seen = 0 if version is None else version.commit_ts
                 lane.stale_reads += seen < lane.newest.get(key, 0)
             lane.reads += len(read)
 
-    def _until_answered(self, lane: _Lane, call: Callable[[], T]) -> T:
-        deadline = monotonic() + BATCH_DEADLINE_S
-        while True:
-            try:
-                return call()
-            except (Unavailable, OutcomeUnknown) as error:
-                lane.retries += 1
-                if monotonic() > deadline:
-                    raise Unavailable(
-                        f"group {lane.group} did not answer for {BATCH_DEADLINE_S:.0f} s: "
-                        f"{error.message}",
-                        code="workload_stuck",
-                        hint="look at `workbench cluster status` and the nodes' logs",
-                    ) from error
-                if self._stop.wait(RETRY_S):
-                    raise  # stopped meanwhile: the outcome of this batch stays unknown
+    def _read(self, lane: _Lane, keys: Sequence[bytes], read_ts: int) -> GotMany:
+        return _answered(
+            lane,
+            lambda: self._client.multi_get(keys, read_ts=read_ts, timeout_s=BATCH_DEADLINE_S),
+        )
 
     def _check_lane(self, lane: _Lane, progress: Progress) -> list[str]:
         lost: list[str] = []
+        lane.forgotten = 0
         for number, batch in enumerate(lane.acknowledged):
             # Of several writes to one key in a batch the last one stands.
             last = {self._key_of(number): number for number in batch.numbers}
-            lost += self._missing(lane, last, batch.commit_ts, exact=True)
+            try:
+                lost += self._missing(lane, last, batch.commit_ts, exact=True)
+            except InvalidInput as error:
+                if error.code != "read_ts_below_safe_point":
+                    raise
+                # A long run outlives what the cluster keeps; the newest values are still read.
+                lane.forgotten += len(batch.numbers)
             if number % 16 == 0:
                 progress("reading the writes again", number, len(lane.acknowledged))
         newest: dict[bytes, int] = {}
@@ -359,9 +355,7 @@ class Workload:
     ) -> list[str]:
         """Return a sentence for every key whose version as of `read_ts` is not the expected."""
         keys = list(last)
-        got = self._until_answered(
-            lane, lambda: self._client.multi_get(lane.group, keys, read_ts=read_ts)
-        )
+        got = self._read(lane, keys, read_ts)
         lost = []
         for key, version in zip(keys, got.versions, strict=True):
             expected = self.value_of(last[key])
@@ -370,6 +364,18 @@ class Workload:
                 found = "nothing" if version is None else f"a version of {version.commit_ts}"
                 lost.append(f"{printable_key(key)} written at {commit_ts}: found {found}")
         return lost
+
+
+def _answered(lane: _Lane, call: Callable[[], T]) -> T:
+    """Return what the client brings; Unavailable (`workload_stuck`) where it gave up."""
+    try:
+        return call()
+    except (Unavailable, OutcomeUnknown) as error:
+        raise Unavailable(
+            f"group {lane.group} did not answer: {error.message}",
+            code="workload_stuck",
+            hint="look at `workbench cluster status` and the nodes' logs",
+        ) from error
 
 
 def _due_seconds(accesses: pa.Table, seconds: float) -> np.ndarray:
