@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.errors import InvalidInput, NotFound, Storage
@@ -86,6 +87,32 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert config(tmp_path).groups == (2,)
 
 
+def test_a_write_that_fails_leaves_the_old_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "node.toml"
+    write_config(path, config(tmp_path))
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("workbench.node.whole_files.os.fsync", full)
+    with pytest.raises(Storage) as caught:
+        write_config(path, replace(config(tmp_path), founded=True))
+    assert caught.value.code == "config_not_written"
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["node.toml"]
+
+
+def test_a_write_takes_the_place_of_what_a_crash_left(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    (tmp_path / "node.toml.tmp").write_bytes(b"half")
+    write_config(path, config(tmp_path))
+    assert read_config(path) == config(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["node.toml"]
+
+
 def test_defaults_and_a_folder_beside_the_file(tmp_path: Path) -> None:
     path = tmp_path / "node.toml"
     path.write_text(TEXT)
@@ -142,6 +169,32 @@ def test_a_node_is_alone_where_nobody_else_keeps_its_groups(tmp_path: Path) -> N
     assert not read_config(path).founded
 
 
+def test_whether_a_node_was_part_of_a_cluster_is_written_and_left_open_where_not_said(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "node.toml"
+    for founded in (None, False, True):
+        write_config(path, replace(config(tmp_path), founded=founded))
+        assert read_config(path).founded is founded
+    path.write_text(TEXT)
+    assert read_config(path).founded is None
+
+
+@pytest.mark.parametrize("kept_ms", [0, 1_000, 86_400_000])
+def test_how_long_versions_are_kept_is_written_and_read(tmp_path: Path, kept_ms: int) -> None:
+    path = tmp_path / "node.toml"
+    write_config(path, replace(config(tmp_path), versions_kept_ms=kept_ms))
+    assert read_config(path).versions_kept_ms == kept_ms
+    path.write_text(TEXT)
+    assert read_config(path).versions_kept_ms == 3_600_000
+
+
+@pytest.mark.parametrize("kept_ms", [-1, 1, 999, 2**62])
+def test_a_time_to_keep_versions_out_of_bounds_is_refused(tmp_path: Path, kept_ms: int) -> None:
+    with pytest.raises(InvalidInput, match=f"versions_kept_ms = {kept_ms} is neither 0"):
+        check_config(replace(config(tmp_path), versions_kept_ms=kept_ms), "it")
+
+
 def test_a_group_has_at_most_seven_voters(tmp_path: Path) -> None:
     found = config(tmp_path)
     members = tuple(Member(node, f"127.0.0.1:{7100 + node}", (1, 2, 3)) for node in range(1, 9))
@@ -149,6 +202,8 @@ def test_a_group_has_at_most_seven_voters(tmp_path: Path) -> None:
         check_config(replace(found, node=1, listen="127.0.0.1:7101", members=members), "it")
 
 
+# A write waits for the disk.
+@settings(deadline=None, max_examples=30)
 @given(name=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1))
 def test_any_folder_name_comes_back(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     folder = tmp_path_factory.getbasetemp()

@@ -29,6 +29,7 @@ from workbench.errors import InvalidInput, NotFound, Storage, WorkbenchError
 from workbench.model.keys import Span
 from workbench.model.node import Member
 from workbench.model.routes import RouteDescriptor, RouteState, check_routes
+from workbench.node.whole_files import write_whole
 from workbench.routing.rules import CATALOG_GROUP, check_catalog_group
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 WINDOW_MS: Final = 60_000
 WINDOW_MS_MIN: Final = 100
 WINDOW_MS_MAX: Final = 86_400_000
+VERSIONS_KEPT_MS: Final = 3_600_000
+VERSIONS_KEPT_MS_MIN: Final = 1_000
+VERSIONS_KEPT_MS_MAX: Final = 10 * 366 * 86_400_000
 BUCKETS: Final = 16
 BUCKETS_MAX: Final = 1024
 ROUTES_MAX: Final = 100_000
@@ -54,6 +58,7 @@ _FIELDS: Final = (
     "buckets",
     "metrics_listen",
     "founded",
+    "versions_kept_ms",
     "members",
     "routes",
 )
@@ -88,7 +93,10 @@ class NodeConfig:
         buckets: Into how many parts a route's span is divided where its load is counted.
         metrics_listen: `HOST:PORT` of /metrics, /healthz and /readyz; loopback. None: nowhere.
         founded: The node has been part of a cluster that served: an empty directory means that
-            it lost what it promised to keep, and it does not start.
+            it lost what it promised to keep, and it does not start. None: not said; then a node
+            that shares a group starts with what it promised only.
+        versions_kept_ms: How long a version stays that a newer one has hidden; 0: until it is
+            collected by hand.
     """
 
     cluster_id: str
@@ -100,7 +108,8 @@ class NodeConfig:
     window_ms: int = WINDOW_MS
     buckets: int = BUCKETS
     metrics_listen: str | None = None
-    founded: bool = False
+    founded: bool | None = False
+    versions_kept_ms: int = VERSIONS_KEPT_MS
 
     @property
     def groups(self) -> tuple[int, ...]:
@@ -159,7 +168,7 @@ def read_config(path: Path) -> NodeConfig:
 
 
 def write_config(path: Path, config: NodeConfig) -> None:
-    """Write a configuration that `read_config` accepts.
+    """Write a configuration that `read_config` accepts; a crash leaves the old one or the new.
 
     Raises:
         InvalidInput: the configuration breaks a rule.
@@ -167,7 +176,7 @@ def write_config(path: Path, config: NodeConfig) -> None:
     """
     check_config(config, str(path))
     try:
-        path.write_bytes(config_text(config).encode())
+        write_whole(path, config_text(config).encode())
     except UnicodeEncodeError as error:
         _refuse(path, f"dir = {str(config.dir)!r} is not UTF-8", error)
     except OSError as error:
@@ -192,7 +201,8 @@ def config_text(config: NodeConfig) -> str:
             if config.metrics_listen is None
             else [f"metrics_listen = {_text(config.metrics_listen)}"]
         ),
-        *(["founded = true"] if config.founded else []),
+        f"versions_kept_ms = {config.versions_kept_ms}",
+        *([] if config.founded is None else [f"founded = {str(config.founded).lower()}"]),
     ]
     for member in config.members:
         lines += [
@@ -286,6 +296,13 @@ def _check_numbers(config: NodeConfig, source: str) -> None:
     for name, value, low, high in bounds:
         if not low <= value <= high:
             _refuse(source, f"{name} = {value} is not from {low} to {high}")
+    kept_ms = config.versions_kept_ms
+    if kept_ms != 0 and not VERSIONS_KEPT_MS_MIN <= kept_ms <= VERSIONS_KEPT_MS_MAX:
+        _refuse(
+            source,
+            f"versions_kept_ms = {kept_ms} is neither 0, for ever, nor from "
+            f"{VERSIONS_KEPT_MS_MIN} to {VERSIONS_KEPT_MS_MAX}",
+        )
 
 
 def _check_groups(config: NodeConfig, source: str) -> None:
@@ -363,7 +380,8 @@ class _Reader:
             metrics_listen=(
                 self._take(top, "", "metrics_listen", str) if "metrics_listen" in top else None
             ),
-            founded=self._flag(top, "", "founded"),
+            founded=self._flag(top, "", "founded") if "founded" in top else None,
+            versions_kept_ms=self._take(top, "", "versions_kept_ms", int, VERSIONS_KEPT_MS),
         )
         check_config(config, str(self._path))
         return config

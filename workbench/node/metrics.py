@@ -35,6 +35,7 @@ from prometheus_client.registry import Collector
 
 from workbench._version import __version__
 from workbench.errors import AlreadyExists
+from workbench.model.times import hlc_ms
 from workbench.node.config import check_address
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from workbench.node.peer_links import PeerLinks
     from workbench.node.runtime import Runtime
     from workbench.node.sampler import Sampler
+    from workbench.node.upkeep import Upkeep
 
 ROUTES_SHOWN_MAX: Final = 100
 OTHER_ROUTES: Final = "other"
@@ -97,11 +99,11 @@ class Metrics:
         for each in (self._sync, self._propose):
             self._registry.register(each)
 
-    def watch(self, runtime: Runtime, links: PeerLinks, sampler: Sampler) -> None:
+    def watch(self, runtime: Runtime, links: PeerLinks, sampler: Sampler, upkeep: Upkeep) -> None:
         """Tell of these parts of the node from now on."""
         runtime.synced = self._sync.observe
         runtime.proposed = self._propose.observe
-        self._registry.register(_Parts(self._config, runtime, links, sampler))
+        self._registry.register(_Parts(self._config, runtime, links, sampler, upkeep))
 
     def text(self) -> bytes:
         """Return all series in Prometheus' text format."""
@@ -141,6 +143,7 @@ class _Parts(Collector):
     runtime: Runtime
     links: PeerLinks
     sampler: Sampler
+    upkeep: Upkeep
     # By the end of the newest window: it is summed up once, however often it is told.
     loads: dict[int, dict[tuple[str, str], tuple[int, ...]]] = field(default_factory=dict)
 
@@ -159,7 +162,13 @@ class _Parts(Collector):
             "Reads and writes that wait for their answer.",
             value=self.runtime.waiting,
         )
+        yield GaugeMetricFamily(
+            "workbench_log_cut_bytes",
+            "Torn end of the log, which no sync had confirmed, that was cut off at the start.",
+            value=self.runtime.log_cut_bytes,
+        )
         yield from self._messages()
+        yield from self._garbage()
         yield from self._load()
 
     def _groups(self) -> Iterator[Metric]:
@@ -208,6 +217,37 @@ class _Parts(Collector):
         yield connected
         yield queued
         yield lost
+        yield CounterMetricFamily(
+            "workbench_peer_streams_refused",
+            "Streams of other nodes, or of strangers, that this node has refused.",
+            value=self.links.refused(),
+        )
+
+    def _garbage(self) -> Iterator[Metric]:
+        safe_point = GaugeMetricFamily(
+            "workbench_safe_point_timestamp_seconds",
+            "Below which nothing of the group is read any more, as of its last collection here.",
+            labels=("group",),
+        )
+        pins = GaugeMetricFamily(
+            "workbench_pins", "Pins that held the group's safe point then.", labels=("group",)
+        )
+        scanned = CounterMetricFamily(
+            "workbench_garbage_scanned",
+            "Versions of the group that this node has read to find those that may go.",
+            labels=("group",),
+        )
+        dropped = CounterMetricFamily(
+            "workbench_garbage_dropped",
+            "Versions of the group that this node has collected.",
+            labels=("group",),
+        )
+        for group, each in sorted(self.upkeep.tidied.items()):
+            safe_point.add_metric((str(group),), hlc_ms(each.safe_point) / 1_000)
+            pins.add_metric((str(group),), each.pins)
+            scanned.add_metric((str(group),), each.scanned)
+            dropped.add_metric((str(group),), each.dropped)
+        yield from (safe_point, pins, scanned, dropped)
 
     def _load(self) -> Iterator[Metric]:
         windows = self.sampler.windows(0)

@@ -21,6 +21,7 @@ import signal
 import socket
 import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -32,17 +33,16 @@ from workbench._version import __version__
 from workbench.errors import AlreadyExists, Conflict, Unavailable, WorkbenchError
 from workbench.host.host import Host
 from workbench.host.start import start_group
-from workbench.node import wire
+from workbench.node.admission import Admission
 from workbench.node.config import check_address, read_config
 from workbench.node.directory import Identity, NodeDirectory
 from workbench.node.engine import RocksEngine
-from workbench.node.events import Events
+from workbench.node.events import Events, libraries_told
 from workbench.node.forwarding import FORWARD_TIMEOUT_S, Peers
 from workbench.node.known_routes import KnownRoutes
 from workbench.node.log import SegmentLog
 from workbench.node.metrics import Answers, Metrics
-from workbench.node.peer_links import STREAM, PeerLinks
-from workbench.node.pieces import FilePieces
+from workbench.node.peer_links import SERVER_OPTIONS, STREAM, PeerLinks
 from workbench.node.runtime import Runtime, wall_ms
 from workbench.node.sampler import Sampler
 from workbench.node.services.admin import Admin
@@ -53,14 +53,18 @@ from workbench.node.services.kv import Kv
 from workbench.node.services.observing import Observing
 from workbench.node.services.rawkv import RawKv
 from workbench.node.services.restoring import Restoring
+from workbench.node.sst_files import Checker
+from workbench.node.sst_snapshots import CHECK_FOLDER, SstSnapshots, remove_leftovers
+from workbench.node.trail import Trail
+from workbench.node.upkeep import Holds, Upkeep
 from workbench.ports.consensus import Configuration
 from workbench.replica.commands import Bootstrap, OwnedSpan
 from workbench.replica.layout import load_progress
-from workbench.replica.raft_snapshot import EngineSnapshots
 from workbench.routing.rules import CATALOG_GROUP
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable
+    from concurrent.futures import Executor
     from pathlib import Path
 
     from workbench.model.node import Member
@@ -76,6 +80,8 @@ QUIET_ROUNDS_MAX: Final = 20
 # Groups that cannot serve yet (a clock set back) keep nobody else waiting longer than this.
 SERVING_TIMEOUT_S: Final = 5.0
 SAMPLE_S: Final = 0.1
+# One group's raft_snapshot is made while another's is checked or installed.
+SNAPSHOT_WORKERS: Final = 3
 # Handing a group over takes a round trip; a voter that is down costs one attempt.
 HAND_OVER_S: Final = 1.5
 HAND_OVER_ATTEMPTS: Final = 3
@@ -95,7 +101,8 @@ def serve(config_path: Path) -> int:
         return 1
     events = Events(config.node, sys.stderr, lambda: wall_ms() * 1_000)
     try:
-        asyncio.run(_serve(config, events))
+        with libraries_told(events):
+            asyncio.run(_serve(config, events))
     except WorkbenchError as error:
         events.tell("failed", code=error.code, error=error.message, hint=error.hint)
         _say(error)
@@ -119,9 +126,15 @@ async def _serve(config: NodeConfig, events: Events) -> None:
         directory = opened.enter_context(
             NodeDirectory.open(config.dir, Identity(config.cluster_id, config.node))
         )
-        server = grpc.aio.server(options=wire.SERVER_OPTIONS)
+        server = grpc.aio.server(options=SERVER_OPTIONS)
         _bind(server, config.listen)
-        runtime = _open_runtime(config, directory)
+        # Ended after the runtime, which first ends what it has them do.
+        workers = opened.enter_context(
+            ThreadPoolExecutor(SNAPSHOT_WORKERS, thread_name_prefix="raft-snapshot")
+        )
+        checker = Checker(directory.snapshots / CHECK_FOLDER)
+        opened.callback(checker.close)
+        runtime = _open_runtime(config, directory, checker, workers, events)
         opened.callback(runtime.close)
         links = PeerLinks(
             config.cluster_id,
@@ -135,25 +148,26 @@ async def _serve(config: NodeConfig, events: Events) -> None:
         peers = Peers(_keepers(config), config.node, runtime.leader)
         sampler = Sampler(config.node, window_ms=config.window_ms, buckets_per_route=config.buckets)
         routes = KnownRoutes(config, runtime, peers, sampler, events)
-        desk = Desk(config, runtime, peers, routes, sampler, events)
+        desk = Desk(config, runtime, peers, routes, sampler, events, Holds(), Admission())
+        upkeep = Upkeep(config, runtime, desk.holds, events)
         _register(server, desk, links)
         try:
-            async with _monitored(desk, links):
-                await _run(server, desk, links, stop)
+            async with _monitored(desk, links, upkeep):
+                await _run(server, desk, links, upkeep, stop)
         finally:
             await peers.close()
     events.tell("stopped")
 
 
 @contextlib.asynccontextmanager
-async def _monitored(desk: Desk, links: PeerLinks) -> AsyncIterator[None]:
+async def _monitored(desk: Desk, links: PeerLinks, upkeep: Upkeep) -> AsyncIterator[None]:
     """Tell monitors how the node is, where it has an address for them."""
     address = desk.config.metrics_listen
     if address is None:
         yield
         return
     metrics = Metrics(desk.config)
-    metrics.watch(desk.runtime, links, desk.sampler)
+    metrics.watch(desk.runtime, links, desk.sampler, upkeep)
     answers = Answers(
         address,
         text=metrics.text,
@@ -171,7 +185,9 @@ def _why_not_ready(desk: Desk) -> str:
     return f"no leader is known of groups {', '.join(map(str, waiting))}" if waiting else ""
 
 
-async def _run(server: grpc.aio.Server, desk: Desk, links: PeerLinks, stop: asyncio.Event) -> None:
+async def _run(
+    server: grpc.aio.Server, desk: Desk, links: PeerLinks, upkeep: Upkeep, stop: asyncio.Event
+) -> None:
     """Take turns and serve until `stop` is set; raises what ended the turns before."""
     turns = asyncio.create_task(desk.runtime.run())
     stopping = asyncio.create_task(stop.wait())
@@ -179,6 +195,7 @@ async def _run(server: grpc.aio.Server, desk: Desk, links: PeerLinks, stop: asyn
         asyncio.create_task(links.run()),
         asyncio.create_task(desk.routes.follow()),
         asyncio.create_task(_sample(desk)),
+        asyncio.create_task(upkeep.run()),
     ]
     try:
         if not desk.config.alone:
@@ -212,6 +229,8 @@ async def _run(server: grpc.aio.Server, desk: Desk, links: PeerLinks, stop: asyn
         desk.runtime.stop()
         with contextlib.suppress(BaseException):
             await turns
+        # Peers never end their streams: only calls of clients get the grace.
+        links.close()
         await server.stop(GRACE_S)
 
 
@@ -284,17 +303,34 @@ def _not_led(desk: Desk) -> list[int]:
 
 
 async def _sample(desk: Desk) -> None:
-    """Close load windows as time passes, until cancelled."""
+    """Close load windows and tell of what has changed as time passes, until cancelled."""
+    trail = Trail(desk.config.groups, desk.runtime, desk.events)
     while True:
+        trail.look()
         desk.routes.take_applied()
         desk.routes.follow_leaders()
         desk.sampler.advance(desk.runtime.now_us())
         await asyncio.sleep(SAMPLE_S)
 
 
-def _open_runtime(config: NodeConfig, directory: NodeDirectory) -> Runtime:
+def _open_runtime(
+    config: NodeConfig,
+    directory: NodeDirectory,
+    checker: Checker,
+    workers: Executor,
+    events: Events,
+) -> Runtime:
     """Open log and engine, and put the groups of this node on top of them."""
     log = SegmentLog(directory.log)
+    cut = log.torn_tail
+    if cut is not None:
+        events.tell(
+            "log_cut",
+            file=str(cut.file),
+            offset=cut.offset,
+            bytes_cut=cut.bytes_cut,
+            copy=str(cut.copy),
+        )
     try:
         engine = RocksEngine(directory.engine)
     except BaseException:
@@ -304,7 +340,14 @@ def _open_runtime(config: NodeConfig, directory: NodeDirectory) -> Runtime:
         found = log.groups()
         _check_not_wiped(config, found, engine)
         snapshots = {
-            group: EngineSnapshots(group, engine, FilePieces(directory.snapshots, group))
+            group: SstSnapshots(
+                group,
+                engine,
+                directory.snapshots,
+                checker=checker,
+                workers=workers,
+                tell=events.tell,
+            )
             for group in config.groups
         }
         groups = {
@@ -321,7 +364,17 @@ def _open_runtime(config: NodeConfig, directory: NodeDirectory) -> Runtime:
             )
             for group in config.groups
         }
-        return Runtime(config.node, Host(groups), log, engine, snapshots=snapshots)
+        remove_leftovers(directory.snapshots)
+        if not config.alone:
+            checker.prepare()
+        return Runtime(
+            config.node,
+            Host(groups),
+            log,
+            engine,
+            snapshots=snapshots,
+            log_cut_bytes=cut.bytes_cut if cut is not None else 0,
+        )
     except BaseException:
         for close in (log.close, engine.close):
             with contextlib.suppress(WorkbenchError):  # the first failure is what is told
@@ -428,10 +481,19 @@ def _check_not_wiped(config: NodeConfig, found: Collection[int], engine: Engine)
     """Refuse to start without what this node has promised: it would vote from amnesia.
 
     Raises:
-        Conflict: `directory_wiped`.
+        Conflict: `directory_wiped`, `founded_unsaid`.
     """
     known = {*found, *(g for g in config.groups if load_progress(g, engine).applied_index)}
-    if config.founded and not known.issuperset(config.groups):
+    whole = known.issuperset(config.groups)
+    if config.founded is None and not whole and not config.alone:
+        raise Conflict(
+            f"{config.dir} holds nothing of what node {config.node} may have promised the other "
+            "nodes, and its configuration does not say whether it has",
+            code="founded_unsaid",
+            hint="write `founded = false` into it for the first start of a new cluster, "
+            "`founded = true` where the node was part of one before",
+        )
+    if config.founded and not whole:
         raise Conflict(
             f"{config.dir} lacks what node {config.node} promised its cluster to keep, of which it "
             "has been part before",

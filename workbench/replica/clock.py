@@ -10,7 +10,9 @@ Rules:
   alone, so a clock that jumped back stops issuing until physical time has caught up; it never
   drags the ceiling along, and failovers cannot add up.
 - A new leader starts at the ceiling of everything applied before it: above every commit_ts
-  issued, and every read_ts served, by any leader before.
+  issued, and every read_ts served, by any leader before. Where the leaders' physical clocks
+  agree, that ceiling is below the new one by the time that passed since: nothing has to wait.
+  Where the new leader's clock is behind the old one's, it may issue once it has caught up.
 
 The clock knows no physical time of its own: callers pass Unix milliseconds.
 """
@@ -29,6 +31,23 @@ HLC_MAX: Final = 2**64 - 1
 def ceiling_of(now_ms: int) -> int:
     """Return the ceiling (HLC, exclusive) of an entry proposed at `now_ms`."""
     return hlc_of_ms(now_ms + CEILING_AHEAD_MS)
+
+
+class ClockBehind(Unavailable):
+    """The physical clock is too far behind what was issued; nothing was done.
+
+    Attributes:
+        wait_ms: After so long it has caught up, unless it is set back again.
+    """
+
+    def __init__(self, last: int, now_ms: int) -> None:
+        super().__init__(
+            f"the physical clock ({now_ms} ms) is {hlc_ms(last) - now_ms} ms behind the group's "
+            "clock",
+            code="clock_behind",
+            hint="try again when it has caught up; check whether the machine's clock was set back",
+        )
+        self.wait_ms = max(1, hlc_ms(last + 1) - CEILING_AHEAD_MS - now_ms + 1)
 
 
 class Hlc:
@@ -55,20 +74,16 @@ class Hlc:
         """Return a commit_ts above all before it and below `ceiling`.
 
         Raises:
-            Unavailable: `clock_behind`, the clock has run so far ahead of physical time.
+            ClockBehind: the clock has run so far ahead of physical time.
         """
         issued = max(self.last + 1, hlc_of_ms(now_ms))
         if issued >= ceiling:
-            raise clock_behind(self.last, now_ms)
+            raise ClockBehind(self.last, now_ms)
         assert issued <= HLC_MAX
         self.last = issued
         return issued
 
 
-def clock_behind(last: int, now_ms: int) -> Unavailable:
+def clock_behind(last: int, now_ms: int) -> ClockBehind:
     """Return the error for a physical clock that is too far behind what was issued."""
-    return Unavailable(
-        f"the physical clock ({now_ms} ms) is {hlc_ms(last) - now_ms} ms behind the group's clock",
-        code="clock_behind",
-        hint="try again when it has caught up; check whether the machine's clock was set back",
-    )
+    return ClockBehind(last, now_ms)

@@ -12,7 +12,8 @@ Rules:
 - Rows of the route catalog are not collected: deltas say which of them are history, and they have
   a retention of their own.
 
-When to collect, and how far back to keep, is for the caller.
+When to collect, and how far back to keep, is for the caller; `safe_point_due` and `round_ms` help
+one that does so by the clock.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from workbench.errors import InvalidInput, Unavailable
 from workbench.model.routes import RESERVED_PREFIX
+from workbench.model.times import hlc_of_ms
 from workbench.mvcc.encoding import span_range
 from workbench.mvcc.garbage import STEP_VERSIONS_MIN, find_garbage
 from workbench.replica.catalog import RESERVED_END
@@ -36,6 +38,10 @@ PINS_MAX: Final = 64
 PIN_ID_BYTES: Final = 16
 STEP_VERSIONS_MAX: Final = 65_536
 GARBAGE: Final = b"garbage"
+
+# Between two rounds of one that collects by the clock.
+ROUND_MS_MIN: Final = 1_000
+ROUND_MS_MAX: Final = 600_000
 
 _HEAD: Final = struct.Struct(">BQQII")
 _PIN: Final = struct.Struct(">16sQ")
@@ -180,6 +186,26 @@ class Garbage:
                 break
         after = replace(state, cursor=cursor, dropped=state.dropped + len(garbage))
         return after, scanned, [(key, None) for key in garbage]
+
+
+def safe_point_due(now_ms: int, kept_ms: int, held: int | None = None) -> int:
+    """Return the safe point (HLC) to ask for, 0 for none.
+
+    Args:
+        now_ms: Unix milliseconds.
+        kept_ms: For how long versions stay after a newer one has hidden them.
+        held: Oldest moment (HLC) that somebody is reading at; None for none.
+    """
+    due = hlc_of_ms(max(0, now_ms - kept_ms))
+    return due if held is None else min(due, held)
+
+
+def round_ms(kept_ms: int) -> int:
+    """Return how long to wait between two rounds: a sixth of what is kept, within bounds.
+
+    So little more than that is kept, and what is hardly ever due is not looked for all the time.
+    """
+    return min(max(kept_ms // 6, ROUND_MS_MIN), ROUND_MS_MAX)
 
 
 def _encode(state: _State) -> bytes:
