@@ -26,6 +26,7 @@ from benchmarks.measure import Aims, Contestant, compete
 from workbench.catalog.catalog import Write
 from workbench.catalog.parquet import ROW_GROUP_ROWS, encode_parts
 from workbench.node.client import NodeClient
+from workbench.node.kv_client import Kv, Mutation
 from workbench.session.exporting import ExportOptions, export_cluster
 from workbench.session.exporting_rows import LAYOUT
 from workbench.session.local_cluster import running
@@ -44,7 +45,6 @@ TURNS = 3
 LIVE_ROWS = 400_000
 LIVE_BATCH = 2_000
 LIVE_GROUPS, LIVE_NODES = 2, 2
-CLIENT = b"workbench-bench!"
 
 
 def run() -> Iterator[str]:
@@ -158,20 +158,21 @@ def fill(addresses: list[str]) -> None:
     """Put the rows into the cluster, spread over all routes."""
     table = versions(LIVE_ROWS, 1, VALUE_BYTES)
     with NodeClient(addresses) as client:
-        for number, route in enumerate(client.list_routes().routes):
+        routes = client.list_routes().routes
+    with Kv(addresses) as kv:
+        for number, route in enumerate(routes):
             # Keys of a route begin with its start, so that they lie in it.
             rows = table.slice(number * LIVE_ROWS // LIVE_GROUPS, LIVE_ROWS // LIVE_GROUPS)
-            put(client, route.group, route.span.start, rows)
+            put(kv, route.span.start, rows)
 
 
-def put(client: NodeClient, group: int, start: bytes, rows: pa.Table) -> None:
+def put(kv: Kv, start: bytes, rows: pa.Table) -> None:
     """Write rows under keys that begin with `start`, all as values."""
     keys, values = rows["key"].to_pylist(), rows["value"].to_pylist()
     lead = (start or b"\x01").ljust(len(KEY_PREFIX), b"/")
     pairs = [
-        (lead + key.removeprefix(KEY_PREFIX), value or bytes(VALUE_BYTES))
+        Mutation(lead + key.removeprefix(KEY_PREFIX), value or bytes(VALUE_BYTES))
         for key, value in zip(keys, values, strict=True)
     ]
-    for sequence, at in enumerate(range(0, len(pairs), LIVE_BATCH), 1):
-        batch = pairs[at : at + LIVE_BATCH]
-        client.batch_write(group, batch, client_id=CLIENT, sequence=sequence)
+    for at in range(0, len(pairs), LIVE_BATCH):
+        kv.write(pairs[at : at + LIVE_BATCH])

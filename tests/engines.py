@@ -30,6 +30,10 @@ class MemoryEngine:
         assert not self._closed
         return self.rows.get(key)
 
+    def firsts(self, ranges: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes] | None]:
+        """Return the first pair of each range, None for none."""
+        return [next(self.scan(start, end), None) for start, end in ranges]
+
     def scan(
         self, start: bytes, end: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import grpc
+from process.raw_client import RawClient
 
 from workbench.model.node import Member
-from workbench.node.client import NodeClient
 from workbench.node.config import NodeConfig, write_config
 from workbench.routing.rules import even_seed_spans
 
@@ -160,9 +160,9 @@ def cluster(
 
 
 @contextmanager
-def client_of(*nodes: NodeProcess, timeout_s: float = 10.0) -> Iterator[NodeClient]:
+def client_of(*nodes: NodeProcess, timeout_s: float = 10.0) -> Iterator[RawClient]:
     """Return our own client of some nodes."""
-    with NodeClient([node.address for node in nodes], timeout_s=timeout_s) as client:
+    with RawClient([node.address for node in nodes], timeout_s=timeout_s) as client:
         yield client
 
 

@@ -11,10 +11,13 @@ from workbench_connectors.node import connect
 
 from workbench.errors import Conflict, InvalidInput, NotFound, OutcomeUnknown, Unavailable
 from workbench.model.keys import Span
+from workbench.model.plan import OBJECTIVES
 from workbench.model.routes import RouteDescriptor, seed_routes
+from workbench.planner.detect import Rule
 from workbench.ports.connector import SplitCall
 from workbench.session.cluster import open_cluster
 from workbench.session.collect_live import LiveOptions, collect_live
+from workbench.session.look import hot
 from workbench.session.wiring import open_catalog, open_routes
 
 if TYPE_CHECKING:
@@ -130,11 +133,34 @@ def test_split_that_cannot_be_changes_nothing(connector, change, error, code):
     assert connector.snapshot().routes == before.routes
 
 
-def test_member_that_is_gone_makes_the_load_unavailable_not_partial(nodes, connector):
+def test_member_that_is_gone_is_named_and_what_the_others_measured_is_collected(
+    nodes, connector, tmp_path
+):
+    catalog, url = str(tmp_path / "catalog"), url_of(*nodes)
+    write(nodes, 50)
     nodes[1].kill()
+    until(lambda: totals(connector.load("c", None).windows) == (0, 50), "what node 1 measured")
+    answer = connector.load("c", None)
+    assert answer.missing == ("node 2",)
+    assert set(answer.windows.column("route_id").to_pylist()) == {1}, "nothing is made up"
+    with pytest.raises(Unavailable) as strict:
+        collect_live(url, catalog, LiveOptions(cluster="c", require_all=True))
+    assert strict.value.code == "load_incomplete"
+    assert "node 2" in strict.value.message
+    done = collect_live(url, catalog, LiveOptions(cluster="c"))
+    assert (done.missing, done.new_windows > 0, done.routes) == (("node 2",), True, 2)
+    assert any("node 2 did not answer" in warning for warning in done.warnings)
+    view = open_cluster(open_catalog(catalog), "c")
+    manifest = open_catalog(catalog).get("c/load_window")
+    assert "node 2 did not answer" in manifest.properties["warnings"]
+    since, until_ = view.window(None, None)
+    said = hot(view, since=since, until=until_, objective=OBJECTIVES["score"], rule=Rule())
+    verdicts = {each.route.route_id: each for each in said.verdicts}
+    assert verdicts[1].load is not None
+    assert (verdicts[2].verdict, verdicts[2].load) == ("unknown", None)
+    nodes[0].kill()
     with pytest.raises(Unavailable):
-        connector.load("c", None)
-    assert connector.snapshot().routes
+        collect_live(url, catalog, LiveOptions(cluster="c"))
 
 
 def test_split_while_the_catalogs_node_is_gone_did_nothing_or_is_unknown(nodes, connector):

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from process.raw_client import RawClient
+
     from tests.process.node_process import NodeProcess
 
 NODES = ((1, 4), (2,), (3,))
@@ -55,7 +57,7 @@ def url_of(nodes: Sequence[NodeProcess]) -> str:
 class Traffic:
     """Clients that overwrite and delete keys of every group until they are told to stop."""
 
-    def __init__(self, client: NodeClient, keys: int = 150) -> None:
+    def __init__(self, client: RawClient, keys: int = 150) -> None:
         self._client = client
         self._keys = keys
         self._end = threading.Event()
@@ -100,12 +102,12 @@ class Traffic:
         )
 
 
-def answers(client: NodeClient, moments: Sequence[int]) -> dict[int, list[tuple[bytes, bytes]]]:
+def answers(client: RawClient, moments: Sequence[int]) -> dict[int, list[tuple[bytes, bytes]]]:
     """Return what the cluster answers to a scan of everything at each moment."""
     return {at: list(client.scan(read_ts=at)) for at in moments}
 
 
-def split(client: NodeClient, key: bytes) -> None:
+def split(client: RawClient, key: bytes) -> None:
     snapshot = client.list_routes()
     route = next(route for route in snapshot.routes if key in route.span)
     client.split_range(
@@ -232,7 +234,7 @@ def killed_when(process: subprocess.Popen[bytes], condition: Any, what: str) -> 
 
 
 @pytest.fixture
-def filled(tmp_path: Path) -> Iterator[tuple[list[NodeProcess], NodeClient, str]]:
+def filled(tmp_path: Path) -> Iterator[tuple[list[NodeProcess], RawClient, str]]:
     """One node with two groups and some history, and an empty catalog."""
     catalog = str(tmp_path / "catalog")
     create_catalog(catalog)
@@ -270,7 +272,7 @@ def test_an_export_killed_again_and_again_stores_every_row_once(filled):
     assert sorted((row["key"], row["commit_ts"]) for row in stored) == sorted(told)
 
 
-def versions(client: NodeClient, group: int, read_ts: int) -> list[tuple[bytes, int]]:
+def versions(client: RawClient, group: int, read_ts: int) -> list[tuple[bytes, int]]:
     return [
         (row["key"], row["commit_ts"])
         for chunk in client.export(group, read_ts=read_ts)

@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from process.raw_client import RawClient
 
 from workbench.errors import (
     AlreadyExists,
@@ -21,7 +22,6 @@ from workbench.errors import (
 )
 from workbench.model.keys import Span
 from workbench.model.routes import RouteDescriptor
-from workbench.node.client import NodeClient
 from workbench.node.config import read_config, write_config
 from workbench.node.directory import holder_of
 from workbench.session.local_cluster import ClusterStatus, down, running, status, up
@@ -43,8 +43,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def client_of(cluster: ClusterStatus) -> Iterator[NodeClient]:
-    with closing(NodeClient(cluster.addresses)) as client:
+def client_of(cluster: ClusterStatus) -> Iterator[RawClient]:
+    with closing(RawClient(cluster.addresses)) as client:
         yield client
 
 
@@ -130,7 +130,7 @@ def test_data_outlive_a_stop_and_a_kill_of_all(folder: Path) -> None:
 def test_more_nodes_than_groups_forward(folder: Path) -> None:
     with running(folder, nodes=2, groups=1) as cluster:
         assert cluster.nodes[1].groups == ()
-        with closing(NodeClient([cluster.addresses[1]])) as client:
+        with closing(RawClient([cluster.addresses[1]])) as client:
             client.put(b"k", b"v")
             assert client.get(b"k") == b"v"
 
@@ -140,12 +140,12 @@ def test_groups_are_kept_by_nodes_in_turn(folder: Path) -> None:
         kept = [node.groups for node in cluster.nodes]
         assert kept == [(1, 3, 4), (1, 2, 4), (1, 2, 3), (2, 3, 4)]
         assert sorted(cluster.served) == [1, 2, 3, 4]
-        with closing(NodeClient([cluster.addresses[3]])) as client:
+        with closing(RawClient([cluster.addresses[3]])) as client:
             for first in range(0, 256, 16):
                 client.put(bytes([first]), b"v")
             assert client.get(b"\x00") == b"v"
         kill(pids(cluster)[0])
-        with closing(NodeClient([cluster.addresses[3]], timeout_s=20.0)) as client:
+        with closing(RawClient([cluster.addresses[3]], timeout_s=20.0)) as client:
             assert [client.get(bytes([first])) for first in range(0, 256, 16)] == [b"v"] * 16
         again = up(folder)
         assert again.up

@@ -10,16 +10,14 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from process.raw_client import RawClient
 
-from workbench.errors import (
-    Corruption,
-    Unavailable,
-)
-from workbench.node.client import NodeClient
+from workbench.errors import Corruption, InvalidInput, Unavailable
 from workbench.node.config import read_config
 from workbench.node.directory import holder_of
 from workbench.session import node_process
 from workbench.session.local_cluster import ClusterStatus, down, running, status, up
+from workbench.session.membership import remove_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,8 +36,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def client_of(cluster: ClusterStatus) -> Iterator[NodeClient]:
-    with closing(NodeClient(cluster.addresses)) as client:
+def client_of(cluster: ClusterStatus) -> Iterator[RawClient]:
+    with closing(RawClient(cluster.addresses)) as client:
         yield client
 
 
@@ -144,6 +142,92 @@ def test_only_the_holder_of_a_lock_is_signalled(folder: Path) -> None:
             assert down(folder) == ()
             assert bystander.poll() is None
             bystander.kill()
+
+
+def cut(file: Path) -> str:
+    """Truncate a configuration in the middle of a line, and return what it was."""
+    text = file.read_text()
+    file.write_text(text[: text.index("[[members]]") - 4])
+    return text
+
+
+def test_one_damaged_configuration_keeps_no_command_from_the_others(folder: Path) -> None:
+    cluster = up(folder, nodes=3, groups=1)
+    running_pids = pids(cluster)
+    file = folder / "node-2/node.toml"
+    whole = cut(file)
+    damaged = file.read_text()
+
+    seen = status(folder)
+    assert [node.up for node in seen.nodes] == [True, True, True]
+    assert not seen.up
+    assert [node.problem is None for node in seen.nodes] == [True, False, True]
+    assert str(file) in (seen.nodes[1].problem or "")
+    assert seen.addresses == cluster.addresses
+
+    assert sorted(each.pid for each in down(folder)) == sorted(running_pids)
+    assert nothing_runs(folder)
+
+    partly = up(folder)
+    assert [node.up for node in partly.nodes] == [True, False, True]
+    assert not partly.up
+    assert partly.nodes[1].problem == seen.nodes[1].problem
+    with client_of(partly) as client:
+        client.put(b"k", b"v")
+    assert file.read_text() == damaged, "what a user may mend is not written over"
+
+    with pytest.raises(InvalidInput) as caught:
+        remove_node(folder, 1)
+    assert caught.value.code == "config_invalid"
+    file.write_text(whole)
+    assert up(folder).up
+    cut(file)
+    removed = remove_node(folder, 2)
+    assert removed.stopped is not None
+    assert [node.node for node in status(folder).nodes] == [1, 3]
+    assert status(folder).up
+
+
+def test_where_all_configurations_are_damaged_down_still_stops(folder: Path) -> None:
+    cluster = up(folder, nodes=1, groups=1)
+    cut(folder / "node-1/node.toml")
+    with pytest.raises(Corruption) as caught:
+        status(folder)
+    assert "node.toml" in caught.value.message
+    assert [each.pid for each in down(folder)] == pids(cluster)
+
+
+def test_a_group_that_needs_the_damaged_node_keeps_the_cluster_down(folder: Path) -> None:
+    up(folder, nodes=2, groups=2)
+    down(folder)
+    file = folder / "node-2/node.toml"
+    cut(file)
+    with pytest.raises(Unavailable) as caught:
+        up(folder)
+    assert caught.value.code == "node_start_failed"
+    assert "node 2 did not start" in caught.value.message
+    assert str(file) in caught.value.message
+    assert nothing_runs(folder)
+
+
+def test_an_output_that_has_grown_too_long_is_cut_at_the_next_start(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_process, "OUTPUT_BYTES_MAX", 10_000)
+    monkeypatch.setattr(node_process, "OUTPUT_KEPT_BYTES", 5_000)
+    with running(folder, nodes=1, groups=1):
+        pass
+    log = folder / "node-1/node.log"
+    mode = log.stat().st_mode
+    log.write_text("".join(f"line {number}\n" for number in range(2_000)))
+    with running(folder) as cluster:
+        lines = log.read_text().splitlines()
+        assert lines[0] == f"line {lines[0].split()[1]}"
+        assert "line 1999" in lines
+        assert 4_900 < len("\n".join(line for line in lines if line.startswith("line"))) < 5_000
+        assert any('"serving"' in line for line in lines)
+        assert cluster.up
+    assert log.stat().st_mode == mode
 
 
 def test_a_node_that_does_not_stop_is_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,12 +113,15 @@ def test_pieces_of_no_raft_snapshot_are_dropped_at_the_start(tmp_path: Path) -> 
     with cluster(tmp_path, [GROUPS] * 3) as nodes, Writers(addresses(nodes)) as writers:
         await_writes(writers, 20)
         nodes[0].kill()
-        left = nodes[0].config.dir / "snapshots/2"
-        left.parent.mkdir(exist_ok=True)
-        left.write_bytes(b"\x00\x00\x00\x04junk\xff\xff")
+        folder = nodes[0].config.dir / "snapshots"
+        for left in (folder / "2.in", folder / "3.out-1", folder / "check"):
+            left.mkdir(parents=True, exist_ok=True)
+            (left / "0.sst").write_bytes(b"junk")
+        (folder / "4").write_bytes(b"of another version")
         nodes[0].start()
         until(lambda: follows_all(nodes[0]), "it follows again")
-        assert not left.exists()
+        assert [path.name for path in folder.iterdir()] == ["check"]
+        assert not (folder / "check/0.sst").exists()
         await_writes(writers, 20)
         writers.__exit__(None, None, None)
         assert writers.check() == []
@@ -131,8 +134,8 @@ def test_damaged_pieces_that_the_log_counts_on_stop_the_node_with_their_name(
     """A node is killed between the log's reset and the install; then its pieces are damaged."""
     stop_at_install = """
 import os, runpy, signal
-from workbench.replica import raft_snapshot
-raft_snapshot.EngineSnapshots.install = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+from workbench.node import sst_snapshots
+sst_snapshots.SstSnapshots.begin_install = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 runpy.run_module("workbench.node", run_name="__main__")
 """
     with cluster(tmp_path, [GROUPS] * 3) as nodes:
@@ -148,7 +151,7 @@ runpy.run_module("workbench.node", run_name="__main__")
             )
             start_with(away, stop_at_install)
             assert away.wait(60.0) < 0
-            pieces = away.config.dir / "snapshots/2"
+            pieces = away.config.dir / "snapshots/2.in/0.sst"
             whole = pieces.read_bytes()
             pieces.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
             assert away.launch().wait(20) == 1
@@ -157,6 +160,7 @@ runpy.run_module("workbench.node", run_name="__main__")
             pieces.write_bytes(whole)
             away.start()
             until(lambda: follows_all(away), "the install was made again")
+            assert away.events("raft_snapshot_installed")[-1]["group"] == 2
         assert writers.check() == []
     assert writers.told.stale == []
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.engines import MemoryEngine
 from tests.process.node_process import client_of, cluster, until
-from workbench.errors import OutcomeUnknown, Storage, Unavailable
+from workbench.errors import InvalidInput, OutcomeUnknown, Storage, Unavailable
 from workbench.host.host import Host
 from workbench.host.start import start_group
 from workbench.model.keys import Span
@@ -19,6 +19,7 @@ from workbench.model.node import GotMany, Written
 from workbench.node import runtime as runtime_module
 from workbench.node.runtime import Runtime
 from workbench.ports.consensus import Configuration
+from workbench.ports.peers import GroupMessage, Heartbeat
 from workbench.replica.commands import Bootstrap, GetMany, Mutation, OwnedSpan, WriteBatch
 
 # A limit on the size of a file stands in for a full disk: the log reaches it first.
@@ -101,7 +102,16 @@ class Rig:
         )
         host = Host({1: group})
         self.now_ms = 1_800_000_000_000
-        self.runtime = Runtime(1, host, self.log, self.engine, clock_ms=lambda: self.now_ms, **how)
+        self.steady_s = 0.0
+        self.runtime = Runtime(
+            1,
+            host,
+            self.log,
+            self.engine,
+            clock_ms=lambda: self.now_ms,
+            steady_s=lambda: self.steady_s,
+            **how,
+        )
         self.turns = None
 
     async def start(self):
@@ -117,6 +127,29 @@ def run(scenario):
             await scenario()
 
     asyncio.run(bounded())
+
+
+def test_a_clock_that_is_a_little_behind_is_waited_for_and_callers_see_no_error():
+    async def scenario():
+        rig = await Rig().start()
+        first = await rig.runtime.propose(1, put(0))
+        rig.now_ms -= 400 + 250
+        write = asyncio.create_task(rig.runtime.propose(1, put(1)))
+        read = asyncio.create_task(rig.runtime.read(1, GetMany((b"k0",), 0)))
+        await rig.runtime.turned()
+        assert not write.done()
+        rig.now_ms += 251
+        assert (await write).commit_ts > first.commit_ts
+        assert (await read).versions[0].commit_ts == first.commit_ts
+        rig.now_ms -= 60_000
+        with pytest.raises(Unavailable) as refused:
+            await rig.runtime.propose(1, put(2))
+        assert refused.value.code == "clock_behind"
+        rig.runtime.stop()
+        await rig.turns
+        rig.runtime.close()
+
+    run(scenario)
 
 
 def test_what_arrives_during_a_sync_shares_the_next_one():
@@ -222,11 +255,52 @@ def test_a_write_that_the_disk_never_finishes_is_of_unknown_outcome(monkeypatch)
         rig.log.may_sync.clear()
         write = asyncio.create_task(rig.runtime.propose(1, put(1)))
         await asyncio.sleep(0)
-        rig.now_ms += runtime_module.ANSWER_TIMEOUT_MS + 1
+        rig.steady_s += runtime_module.ANSWER_TIMEOUT_MS / 1_000 + 0.001
         with pytest.raises(OutcomeUnknown) as unknown:
             await write
         assert unknown.value.code == "commit_timed_out"
         rig.log.may_sync.set()
+        rig.runtime.stop()
+        await rig.turns
+        rig.runtime.close()
+
+    run(scenario)
+
+
+def test_a_step_of_the_wall_clock_ends_no_call():
+    async def scenario():
+        rig = await Rig().start()
+        rig.log.may_sync.clear()
+        write = asyncio.create_task(rig.runtime.propose(1, put(1)))
+        await asyncio.sleep(0)
+        rig.now_ms += 2 * runtime_module.ANSWER_TIMEOUT_MS
+        looked = asyncio.Event()
+        end = rig.runtime._end_overdue
+        rig.runtime._end_overdue = lambda now: (end(now), looked.set())
+        await looked.wait()
+        assert not write.done()
+        rig.log.may_sync.set()
+        assert (await write).commit_ts
+        rig.runtime.stop()
+        await rig.turns
+        rig.runtime.close()
+
+    run(scenario)
+
+
+def test_a_term_that_no_campaigns_lead_to_is_refused_as_no_message():
+    async def scenario():
+        rig = await Rig().start()
+        term = rig.runtime.status(1).term
+        bound = term + runtime_module.TERM_JUMP_MAX
+        rig.runtime.receive([GroupMessage(7, Heartbeat(2, 1, bound + 1, 0))])  # no group of it
+        with pytest.raises(InvalidInput) as refused:
+            rig.runtime.receive([GroupMessage(1, Heartbeat(2, 1, bound + 1, 0))])
+        assert refused.value.code == "peer_frame_malformed"
+        rig.runtime.receive([GroupMessage(1, Heartbeat(2, 1, bound, 0))])
+        while rig.runtime.status(1).term < bound or not rig.runtime.status(1).serving:
+            await rig.runtime.turned()
+        assert rig.runtime.status(1).term == bound + 1, "it goes on from there"
         rig.runtime.stop()
         await rig.turns
         rig.runtime.close()

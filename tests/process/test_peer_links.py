@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import uuid
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import pytest
 
 from workbench.model.node import Member
 from workbench.node import peer_links, wire
-from workbench.node.events import Events
+from workbench.node.events import Events, libraries_told
 from workbench.node.peer_codec import encode_frames, encode_hello
 from workbench.node.peer_links import STREAM, PeerLinks
 from workbench.ports.entries import LogEntry
@@ -46,7 +47,7 @@ class Node:
 
 
 def served() -> tuple[grpc.aio.Server, int]:
-    server = grpc.aio.server(options=wire.SERVER_OPTIONS)
+    server = grpc.aio.server(options=peer_links.SERVER_OPTIONS)
     return server, server.add_insecure_port("127.0.0.1:0")
 
 
@@ -142,7 +143,7 @@ def test_a_peer_that_comes_back_is_found_again_and_the_loss_is_told() -> None:
             await until(lambda: two.received)
             await two.server.stop(None)
             await until(lambda: 2 in one.lost)
-            server = grpc.aio.server(options=wire.SERVER_OPTIONS)
+            server = grpc.aio.server(options=peer_links.SERVER_OPTIONS)
             assert server.add_insecure_port(f"127.0.0.1:{port}") == port
             again = node_of(2, [one.links._links[2].member, two.links._links[1].member], server)
             async with running(again):
@@ -164,10 +165,13 @@ def test_a_peer_of_another_cluster_is_refused_and_told_once() -> None:
 
             def refused() -> int:
                 one.links.send({2: [beat(1)]})
-                return len(two.told("peer_refused")) >= 3
+                return two.links.refused() >= 3
 
             await until(refused)
             assert two.received == []
+            [line] = two.told("peer_refused")
+            assert (line["peer"], line["code"]) == (1, "peer_foreign")
+            assert str(line["remote"]).startswith("ipv4:127.0.0.1:")
             assert [line["code"] for line in one.told("peer_unreachable")] == ["peer_foreign"]
             assert one.links.connected() == ()
 
@@ -211,7 +215,69 @@ def test_garbage_and_strangers_end_their_stream_and_nothing_else(
     run(body)
 
 
-def test_a_frame_above_the_limit_is_refused_by_the_transport() -> None:
+def test_the_log_tells_when_a_link_stands_and_when_it_is_lost() -> None:
+    async def body() -> None:
+        one, two = pair()
+        member = one.links._links[2].member
+        async with running(one, two):
+            await until(lambda: one.links.connected() and two.links.connected())
+            [line] = one.told("peer_connected")
+            assert (line["peer"], line["address"]) == (2, member.address)
+            await two.server.stop(None)
+            await until(lambda: one.told("peer_lost"))
+            assert [line["peer"] for line in one.told("peer_lost")] == [2]
+            assert one.links.connected() == ()
+
+    run(body)
+
+
+def test_a_link_that_comes_and_goes_is_told_once() -> None:
+    async def body() -> None:
+        one, _ = pair()
+        server, port = served()
+        address = f"127.0.0.1:{port}"
+        # It accepts every stream, and ends it at the first message.
+        streams = []
+
+        async def serve(frames: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> bytes:
+            streams.append(1)
+            async for _ in frames:
+                await context.send_initial_metadata(((wire.CLUSTER_KEY, CLUSTER),))
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no")
+            return b""
+
+        handler = grpc.stream_unary_rpc_method_handler(serve)
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("workbench.peers.v1.Peers", {"Stream": handler}),)
+        )
+        await server.start()
+        await one.links.set(2, Member(2, address, (1,)))
+        async with running(one):
+            await until(lambda: len(streams) >= 5)
+            assert len(one.told("peer_connected")) <= 1
+            assert len(one.told("peer_lost")) + len(one.told("peer_unreachable")) == 1
+        await server.stop(None)
+
+    run(body)
+
+
+def test_a_node_that_stops_ends_the_streams_of_its_peers_at_once() -> None:
+    async def body() -> None:
+        one, two = pair()
+        async with running(one, two):
+            await until(lambda: one.links.connected() and two.links.connected())
+            began = asyncio.get_running_loop().time()
+            two.links.close()
+            await two.server.stop(DEADLINE_S)
+            assert asyncio.get_running_loop().time() - began < DEADLINE_S / 2
+            await until(lambda: one.told("peer_lost"))
+            [line] = one.told("peer_lost")
+            assert line["code"] == "node_stopping"
+
+    run(body)
+
+
+def test_a_frame_above_the_limit_is_refused_by_the_transport_and_told() -> None:
     async def body() -> None:
         one, two = pair()
         address = one.links._links[2].member.address
@@ -226,8 +292,28 @@ def test_a_frame_above_the_limit_is_refused_by_the_transport() -> None:
                     await channel.stream_unary(STREAM)(spoken(), timeout=DEADLINE_S)
             assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert two.received == []
+            await until(lambda: two.told("peer_left"))
+            [line] = two.told("peer_left")
+            assert (line["peer"], line["code"]) == (1, "peer_stream_ended")
+            assert two.links.refused() == 0
+            assert "above 16777216 bytes" in str(line["error"])
 
     run(body)
+
+
+def test_what_libraries_log_is_an_event_and_cancelled_calls_are_none() -> None:
+    text = io.StringIO()
+    library = logging.getLogger("some.library")
+    with libraries_told(Events(1, text, lambda: 0)):
+        library.debug("not told")
+        for error in (ValueError("why"), asyncio.CancelledError()):
+            library.error("it failed\n%s", "here", exc_info=error)
+    library.handlers = [logging.NullHandler()]
+    library.warning("not told either")
+    [line] = [json.loads(each) for each in text.getvalue().splitlines()]
+    assert line["event"] == "library_said"
+    assert (line["library"], line["error"]) == ("some.library", "it failed\nhere")
+    assert "ValueError: why" in line["trace"]
 
 
 def test_a_queue_that_is_full_loses_what_it_holds_and_says_so(monkeypatch) -> None:

@@ -165,5 +165,13 @@ def test_a_node_that_was_away_catches_up_by_a_snapshot_while_writes_go_on(tmp_pa
                 return found is not None and found.applied_index >= written() - 200
 
             until(caught_up, "it caught up", deadline_s=60.0)
+            [installed, *_] = away.events("raft_snapshot_installed")
+            sent = [each for node in nodes for each in node.events("raft_snapshot_sent")]
+            assert {key: installed[key] for key in ("group", "index", "files", "rows")} in [
+                {key: each[key] for key in ("group", "index", "files", "rows")} for each in sent
+            ]
+            assert installed["group"] == 2
+            assert installed["files"] >= 1
+            assert not any(node.events("raft_snapshot_refused") for node in nodes)
         assert writers.check() == []
         assert writers.told.stale == []

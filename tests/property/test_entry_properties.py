@@ -28,7 +28,7 @@ from workbench.replica.entry import decode_entry, encode_command, encode_entry
 
 U64 = st.integers(0, 2**64 - 1)
 BYTES = st.binary(max_size=20)
-MUTATIONS = st.builds(Mutation, BYTES, st.none() | BYTES) | st.builds(
+MUTATIONS = st.builds(Mutation, BYTES, st.none() | BYTES, st.just(0)) | st.builds(
     Mutation, BYTES, BYTES, st.integers(1, 2**64 - 1)
 )
 PRECONDITIONS = st.lists(st.builds(Precondition, BYTES, st.none() | U64), max_size=3).map(tuple)

@@ -256,7 +256,7 @@ class World(Net):
 
 def test_no_schedule_breaks_a_promise_and_every_group_comes_back() -> None:
     seen: Counter[str] = Counter()
-    for seed in range(8):
+    for seed in range(12):
         world = World(seed)
         try:
             world.run(250)
@@ -286,7 +286,7 @@ def answers_before_the_commit(patch: pytest.MonkeyPatch) -> None:
 
 
 def calls_what_was_lost_refused(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(lane, "_leadership_lost", lane._not_leader)
+    patch.setattr(lane, "leadership_lost", lane.not_leader)
 
 
 def keeps_memory_over_an_install(patch: pytest.MonkeyPatch) -> None:

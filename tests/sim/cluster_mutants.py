@@ -472,7 +472,7 @@ def tell_a_lost_proposal_as_failed(patch):
     """What may still commit is told as not done."""
     patch.setattr(
         lane,
-        "_leadership_lost",
+        "leadership_lost",
         lambda _: Unavailable("not leader", code="not_leader", hint=""),
     )
 

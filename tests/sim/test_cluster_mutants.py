@@ -19,7 +19,11 @@ from workbench.sim.cluster_world import play
 SEEDS = Path(__file__).parent / "seeds/cluster_planted.txt"
 TRIED = 300
 # What one schedule in several hundred finds is looked for longer.
-RARE = {"read_without_a_round": 3_000, "skip_a_piece_of_a_snapshot": 3_000}
+RARE = {
+    "read_without_a_round": 6_000,
+    "skip_a_piece_of_a_snapshot": 3_000,
+    "keep_members_of_a_truncated_change": 3_000,
+}
 
 
 def kept():

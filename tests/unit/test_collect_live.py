@@ -51,6 +51,7 @@ class FakeCluster:
         self.down = 0
         self.asked: list[datetime | None] = []
         self.closed = 0
+        self.missing: tuple[str, ...] = ()
 
     def capabilities(self) -> Capabilities:
         return Capabilities(ordered=True, load=True)
@@ -72,6 +73,7 @@ class FakeCluster:
             window_ms=self.window_ms,
             oldest=T0 + min(kept) * MINUTE if kept else None,
             notes={"load": "counted"},
+            missing=self.missing,
         )
 
     def row(self, cluster: str, number: int, bucket: tuple[bytes, bytes | None]):
@@ -149,6 +151,28 @@ def test_first_round_takes_all_that_is_kept_in_one_record(cluster, url):
     assert properties["window_ms"] == "60000"
     assert properties["note.load"] == "counted"
     assert (answer.warnings, cluster.closed) == ((), 1)
+
+
+def test_a_part_that_does_not_answer_is_told_and_kept_with_the_data(cluster, url):
+    cluster.numbers, cluster.missing = [0, 1], ("node 2", "node 3")
+    answer = run(url)
+    assert (answer.new_windows, answer.missing) == (2, ("node 2", "node 3"))
+    [warning] = answer.warnings
+    assert warning.startswith("node 2, node 3 did not answer: what it alone measured from ")
+    assert open_catalog(url).get("local/load_window").properties["warnings"] == warning
+    assert run(url).warnings == ("node 2, node 3 did not answer",)
+    cluster.missing = ()
+    assert run(url).warnings == ()
+
+
+def test_where_all_are_asked_for_a_part_that_is_missing_writes_nothing(cluster, url):
+    cluster.numbers, cluster.missing = [0], ("node 2",)
+    with pytest.raises(Unavailable) as refused:
+        run(url, require_all=True)
+    assert refused.value.code == "load_incomplete"
+    assert open_catalog(url).seq == 0
+    cluster.missing = ()
+    assert run(url, require_all=True).new_windows == 1
 
 
 def test_later_rounds_add_only_what_is_new(cluster, url):

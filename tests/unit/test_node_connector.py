@@ -61,6 +61,7 @@ class FakeClient:
         self.routes = list(routes)
         self.closed = list(windows)
         self.oldest_us = oldest_us
+        self.missing = ()
         self.members = tuple(Member(n + 1, f"127.0.0.1:{n}", (1,)) for n in range(members))
         self.window_ms = 60_000
         self.calls = []
@@ -79,7 +80,7 @@ class FakeClient:
 
     def windows(self, since_us=None):
         self.calls.append(("windows", since_us))
-        return Windows(list(self.closed), self.oldest_us)
+        return Windows(list(self.closed), self.oldest_us, self.missing)
 
     def close(self):
         self.open = False
@@ -192,6 +193,16 @@ def test_window_that_a_member_has_not_closed_yet_is_held_back():
 def test_member_that_has_told_no_window_holds_all_back():
     answer = opened(FakeClient(windows=[window(1, row())], members=2)).load("c1", None)
     assert answer.windows.num_rows == 0
+
+
+def test_member_that_does_not_answer_holds_nothing_back_and_is_named():
+    closed = [window(1, row()), window(2, row())]
+    client = FakeClient(windows=closed, members=3)
+    client.missing = (2, 3)
+    answer = opened(client).load("c1", None)
+    assert answer.missing == ("node 2", "node 3")
+    assert len(set(answer.windows.column("window_start").to_pylist())) == 2
+    assert opened(FakeClient(windows=closed)).load("c1", None).missing == ()
 
 
 def test_cluster_that_has_closed_no_window_has_an_empty_table():

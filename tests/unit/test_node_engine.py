@@ -102,6 +102,20 @@ def test_a_scan_of_an_empty_engine_is_empty(engine: Engine) -> None:
     assert list(engine.scan(b"", None, reverse=True)) == []
 
 
+def test_of_many_ranges_each_is_told_its_first_row(engine: Engine) -> None:
+    engine.write(ROWS)
+    ranges = [
+        (b"b", b"c"),
+        (b"", b"a"),
+        (b"a\x00", b"z"),
+        (b"d", b"e"),
+        (b"\xff\xff\xff", b"\xff\xff\xff\xff"),
+        (b"c", b"c"),
+    ]
+    assert [*engine.firsts(ranges)] == [(b"b", b""), None, (b"b", b""), None, None, None]
+    assert [*engine.firsts(())] == []
+
+
 def test_both_engines_agree_over_random_work(tmp_path: Path, rocks: RocksEngine) -> None:
     memory = MemoryEngine()
     rng = random.Random(7)
@@ -119,6 +133,8 @@ def test_both_engines_agree_over_random_work(tmp_path: Path, rocks: RocksEngine)
             assert list(rocks.scan(start, end, reverse=reverse)) == list(
                 memory.scan(start, end, reverse=reverse)
             )
+        ranges = [(rng.randbytes(1), rng.randbytes(2)) for _ in range(4)]
+        assert [*rocks.firsts(ranges)] == [*memory.firsts(ranges)]
 
 
 def test_what_was_flushed_outlives_a_kill_and_batches_survive_wholly(tmp_path: Path) -> None:
@@ -179,6 +195,7 @@ def test_a_closed_engine_says_so(rocks: RocksEngine) -> None:
         lambda: rocks.get(b"a"),
         lambda: rocks.write(ROWS),
         lambda: rocks.scan(b"", None),
+        lambda: rocks.firsts([(b"", b"a")]),
         rocks.flush,
     ):
         with pytest.raises(Storage) as caught:
@@ -224,6 +241,9 @@ def test_a_scan_over_a_damaged_block_raises_and_does_not_just_end(tmp_path: Path
     assert "restore" in caught.value.hint
     with pytest.raises(Corruption):
         list(map(engine.get, (b"%06d" % n for n in range(20_000))))
+    with pytest.raises(Corruption) as caught:
+        engine.firsts([(b"%06d" % n, b"%06d" % (n + 1)) for n in range(20_000)])
+    assert caught.value.code == "engine_corrupt"
     engine.close()
     RocksEngine(tmp_path / "e").close()
 

@@ -1,11 +1,17 @@
-"""What is under way to a follower that does not answer stays within its window."""
+"""How much is sent to followers, and when: within a window, and no more often than is needed."""
 
 from __future__ import annotations
 
 import pytest
 
 from workbench.ports.consensus import Configuration, HardState, Role, SnapshotMeta
-from workbench.ports.peers import AppendRequest, AppendResponse, VoteRequest, VoteResponse
+from workbench.ports.peers import (
+    AppendRequest,
+    AppendResponse,
+    Heartbeat,
+    VoteRequest,
+    VoteResponse,
+)
 from workbench.ports.storage import GroupLog
 from workbench.raft import progress
 from workbench.raft.core import Raft
@@ -63,3 +69,30 @@ def test_commits_send_a_silent_follower_that_is_ahead_no_more_than_its_window(
     assert raft.commit == AHEAD + 1
     requests = min(requests_max, progress.INFLIGHT_BYTES_MAX // ENTRY_BYTES)
     assert raft.progress[2].inflight_bytes == sent == requests * ENTRY_BYTES
+
+
+def test_what_is_proposed_between_two_readies_goes_to_each_follower_in_one_request():
+    raft = leader()
+    turn(raft)
+    for _ in range(64):
+        raft.propose(b"x")
+    requests = [each for each in turn(raft) if isinstance(each, AppendRequest)]
+    assert [each.receiver for each in requests] == [*ALL]
+    assert {len(each.entries) for each in requests} == {64}
+
+
+def test_followers_are_told_of_a_commit_with_the_next_entries_or_heartbeat():
+    raft = leader()
+    turn(raft)
+    index = raft.propose(b"x")
+    turn(raft)
+    for node in (2, 3):
+        raft.step(AppendResponse(node, 1, raft.term, index))
+    assert raft.commit == index
+    assert turn(raft) == ()
+    raft.tick()
+    told = {each.receiver: each.commit for each in turn(raft) if isinstance(each, Heartbeat)}
+    assert told == {2: index, 3: index, 4: 1, 5: 1}
+    raft.propose(b"y")
+    requests = [each for each in turn(raft) if isinstance(each, AppendRequest)]
+    assert [(each.receiver, each.commit) for each in requests] == [(node, index) for node in ALL]

@@ -211,7 +211,7 @@ def test_steady_load_is_shown_on_a_linear_scale_and_a_burst_on_a_root_scale():
 
 
 def test_approval_names_who_when_and_how_much():
-    given = {"by": "policy:night", "at": "yesterday", "actions": "1 of 2"}
+    given = {"by": "policy:night", "at": "yesterday", "actions": "1 of 2 actions"}
     facts = dict(report_view(sample_inputs(approval=given)).facts)
     assert facts["Approval"] == "policy:night, yesterday, 1 of 2 actions"
 

@@ -102,7 +102,7 @@ def test_a_plan_over_routes_with_gaps_holds(tmp_path: Path) -> None:
     routes = tmp_path / "routes.json"
     routes.write_text(json.dumps({"catalog_version": 4, "routes": rows}))
     view = collected(tmp_path, "zipf", routes=f"file:{routes}")
-    assert any("keys that no route holds" in warning for warning in view.warnings)
+    assert any("a key that no route holds" in warning for warning in view.warnings)
     given = first_half(view)
     assert given.actions
     assert false_claims(view, given) == []

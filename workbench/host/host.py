@@ -185,6 +185,10 @@ class Host:
         """Return how a group is on this node; NotFound (`group_absent`)."""
         return self._lane(group).status()
 
+    def leader(self, group: int) -> int:
+        """Return who leads a group as far as its replica knows, 0: unknown; NotFound."""
+        return self._lane(group).consensus.soft_state.leader
+
     def applied(self) -> Mapping[int, int]:
         """Return the applied index of each group."""
         return {number: lane.replica.applied_index for number, lane in self._lanes.items()}

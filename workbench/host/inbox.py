@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from workbench.host.values import Dropped
 from workbench.ports.peers import AppendRequest, SnapshotChunk
 from workbench.replica.raft_snapshot import is_sound_piece
+from workbench.replica.snapshot_files import FILES_FORMAT, is_sound_file_piece
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
@@ -24,6 +25,7 @@ INBOX_MESSAGES_MAX: Final = 16_384
 INBOX_BYTES_MAX: Final = 64 * 2**20
 # Of a message and of each of its entries, beside the data.
 _OVERHEAD_BYTES: Final = 64
+_FILES: Final = bytes([FILES_FORMAT])
 
 
 class Inbox:
@@ -75,9 +77,10 @@ class Inbox:
 
 def _is_sound(each: GroupMessage) -> bool:
     message = each.message
-    return not isinstance(message, SnapshotChunk) or is_sound_piece(
-        each.group, message.meta, message.offset, message.data, done=message.done
-    )
+    if not isinstance(message, SnapshotChunk):
+        return True
+    is_sound = is_sound_file_piece if message.data[:1] == _FILES else is_sound_piece
+    return is_sound(each.group, message.meta, message.offset, message.data, done=message.done)
 
 
 def _size(message: Message) -> int:

@@ -15,6 +15,7 @@ Rules:
 - A command that was proposed and whose leadership is lost has an unknown outcome, unless it had
   committed by then; one that was only queued, and every read, has not happened.
 - Of the log so much is kept as followers may still need; a group without others keeps nothing.
+- While a raft_snapshot is installed the group stands still, and takes up what queued afterwards.
 
 Durability is the caller's: see `host`.
 """
@@ -25,7 +26,9 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from workbench.errors import InvalidInput, OutcomeUnknown, Unavailable, WorkbenchError
+from workbench.errors import InvalidInput, Unavailable, WorkbenchError
+from workbench.host.receiving import Receiving
+from workbench.host.refusals import leadership_lost, not_leader, read_ts_ahead
 from workbench.host.shipping import Shipping
 from workbench.host.values import Group, MembersChanged, Reply
 from workbench.model.limits import (
@@ -127,7 +130,7 @@ class Lane:
         self._bootstrap_index = 0
         # Whether the first records have to wait for time to pass.
         self._bootstrap_early = False
-        self._snapshots = group.snapshots
+        self._receiving = Receiving(group.consensus, group.snapshots)
         self._shipping = (
             None if group.snapshots is None else Shipping(group.consensus, group.snapshots)
         )
@@ -201,13 +204,23 @@ class Lane:
         self._changes.append((wanted, token))
 
     def tick(self) -> None:
-        """Let time pass: for consensus, and for reads that are early."""
-        self.consensus.tick()
+        """Let time pass: for consensus, for what goes on beside, and for reads that are early."""
+        self._receiving.tick()
+        if self._shipping is not None:
+            self._shipping.tick()
+        if self._receiving.installing is None:
+            self.consensus.tick()
         self._reads_early = self._bootstrap_early = False
 
     def has_work(self) -> bool:
         """Tell whether a turn would get anything done."""
+        if self._receiving.has_work():
+            return True
+        if self._receiving.installing is not None:
+            return False
         if self.consensus.leading_term != self._term or self.consensus.has_ready():
+            return True
+        if self._shipping is not None and self._shipping.has_work():
             return True
         if not self._bootstrap_early and self._needs_bootstrap():
             return True
@@ -256,8 +269,9 @@ class Lane:
         """Take in what others say, propose and admit what waits; return what follows from it."""
         if not messages and not self.has_work():
             return _NOTHING
-        for message in messages:
-            self.consensus.step(message)
+        if self._receiving.installing is not None:
+            return _NOTHING
+        self._receiving.step(messages)
         self._follow_leadership()
         if self._term == 0:
             self._refuse_queued()
@@ -286,12 +300,18 @@ class Lane:
 
     def finish(self, now_ms: int) -> tuple[list[Reply], list[Message]]:
         """Apply and answer, after what `begin` returned was made durable."""
-        ready, self._ready = self._ready, None
-        if ready is None and not (self._reads or self._replies or self.consensus.has_ready()):
+        ready, self._ready = self._receiving.installing or self._ready, None
+        shipping = self._shipping if self._shipping and self._shipping.has_work() else None
+        waits = self._reads or self._replies or self.consensus.has_ready() or shipping
+        if ready is None and not waits:
             return [], []
         applied_index = self.replica.applied_index
         if ready is not None:
             self._carry_out(ready)
+        if self._receiving.installing is not None:
+            return self._said()
+        if shipping is not None:
+            shipping.again()
         self._drain()
         self._follow_leadership()
         if self._clock is not None and self._reads:
@@ -302,6 +322,10 @@ class Lane:
         if self.replica.applied_index != applied_index:
             alone = len(self.consensus.configuration.members) == 1
             self.consensus.trim(0 if alone else LOG_KEEP_ENTRIES, 0 if alone else LOG_KEEP_BYTES)
+        return self._said()
+
+    def _said(self) -> tuple[list[Reply], list[Message]]:
+        """Return what is to be answered and sent, and forget it."""
         replies, self._replies = self._replies, []
         outgoing, self._messages = self._messages, []
         return replies, outgoing
@@ -322,7 +346,7 @@ class Lane:
         # What has committed will apply here soon; then it shows whose entry it is.
         self._lose_proposals(above=self.consensus.hard_state.commit)
         for admitted in self._admitted.values():
-            self._fail((token for _, token in admitted.reads), _not_leader(self._group))
+            self._fail((token for _, token in admitted.reads), not_leader(self._group))
         self._admitted.clear()
         self._admitted_reads = 0
         self._unconfirmed = 0
@@ -334,7 +358,7 @@ class Lane:
     def _refuse_queued(self) -> None:
         if not (self._queue or self._reads or self._changes):
             return
-        error = _not_leader(self._group)
+        error = not_leader(self._group)
         self._fail((token for _, token in self._queue), error)
         self._fail((token for _, token in self._reads), error)
         self._fail((token for _, token in self._changes), error)
@@ -346,7 +370,7 @@ class Lane:
     def _lose_proposals(self, *, above: int) -> None:
         """Answer proposals behind an index of which this node will not learn what came."""
         for index in [index for index in self._proposals if index > above]:
-            self._fail(self._proposals.pop(index).tokens, _leadership_lost(self._group))
+            self._fail(self._proposals.pop(index).tokens, leadership_lost(self._group))
 
     def _propose_bootstrap(self, clock: Hlc, now_ms: int) -> None:
         """Propose the group's first records; later where the physical clock is behind."""
@@ -452,7 +476,7 @@ class Lane:
                 continue
             read_ts = read.read_ts or latest
             if read.read_ts and hlc_ms(read_ts) > now_ms + CLIENT_CLOCK_AHEAD_MS_MAX:
-                self._replies.append(Reply(token, _read_ts_ahead(read_ts, now_ms)))
+                self._replies.append(Reply(token, read_ts_ahead(read_ts, now_ms)))
             elif read_ts < self._ceiling:
                 newest = max(newest, read_ts)
                 reads.append((read if read.read_ts else replace(read, read_ts=read_ts), token))
@@ -471,9 +495,11 @@ class Lane:
             self.consensus.read_index(self._context)
 
     def _carry_out(self, ready: Ready) -> None:
-        """Carry out a durable Ready, whose early messages are sent."""
+        """Carry out a durable Ready, whose early messages are sent; stop while it is installed."""
         if ready.snapshot is not None:
-            self._install(ready.snapshot)
+            if not self._receiving.install(ready):
+                return
+            self._installed(ready.snapshot)
         for entry in ready.committed:
             self._apply(entry)
         for state in ready.read_states:
@@ -492,16 +518,14 @@ class Lane:
             self._messages += ready.early
             self._carry_out(ready)
 
-    def _install(self, meta: SnapshotMeta) -> None:
-        """Have a raft_snapshot, all of which is durable, take the place of the state."""
-        assert self._snapshots is not None
+    def _installed(self, meta: SnapshotMeta) -> None:
+        """Take up the state whose place a raft_snapshot has taken."""
         assert self._shipping is not None, "a group without other members"
-        self._snapshots.install(meta)
         self._shipping.forget()
         self.replica.reload()
         assert self.replica.applied_index == meta.index
         for index in [index for index in self._proposals if index <= meta.index]:
-            self._fail(self._proposals.pop(index).tokens, _leadership_lost(self._group))
+            self._fail(self._proposals.pop(index).tokens, leadership_lost(self._group))
 
     def _apply(self, entry: LogEntry) -> None:
         results = self.replica.apply(entry)
@@ -510,7 +534,7 @@ class Lane:
             pass
         elif proposal.term != entry.term:
             # Another leader's entry took its place.
-            self._fail(proposal.tokens, _leadership_lost(self._group))
+            self._fail(proposal.tokens, leadership_lost(self._group))
         elif proposal.change is not None:
             done = MembersChanged(entry.index, proposal.change)
             self._replies += [Reply(token, done) for token in proposal.tokens]
@@ -571,28 +595,3 @@ def check_bootstrap(bootstrap: Bootstrap, *, is_catalog: bool) -> None:
         )
     if bootstrap.routes:
         bootstrap_state(bootstrap.routes)
-
-
-def _leadership_lost(group: int) -> OutcomeUnknown:
-    return OutcomeUnknown(
-        f"this node lost the leadership of group {group} before the command was known to apply",
-        code="leadership_lost",
-        hint="it may still take effect: look, or repeat it with the same client id and sequence",
-    )
-
-
-def _not_leader(group: int) -> Unavailable:
-    return Unavailable(
-        f"this node does not lead group {group}",
-        code="not_leader",
-        hint="nothing was done: ask the group's leader",
-    )
-
-
-def _read_ts_ahead(read_ts: int, now_ms: int) -> InvalidInput:
-    return InvalidInput(
-        f"read_ts {read_ts} lies {hlc_ms(read_ts) - now_ms} ms ahead of the leader's clock, more "
-        f"than {CLIENT_CLOCK_AHEAD_MS_MAX}",
-        code="read_ts_ahead",
-        hint="read at 0 for the latest, or check the client's clock",
-    )

@@ -8,8 +8,9 @@
 Rules:
 
 - One turn at a time. Nothing is answered before the sync that it depends on has returned.
-- All but syncs, engine.flush and the pages of an export runs in the event loop's thread, so
-  there are no locks. A page reads from a moment of the engine that was taken in the loop.
+- All but syncs, engine.flush, the pages of an export and what raft_snapshots do beside runs in
+  the event loop's thread, so there are no locks. A page reads from a moment of the engine that
+  was taken in the loop.
 - A leader's requests go out before the sync (`Turn.early`), everything else after it.
 - A failing disk, or an entry that cannot be applied, ends the node: `run` raises. What waited
   then is of unknown outcome, never acknowledged. A stored row that a read finds damaged is that
@@ -30,10 +31,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from workbench.errors import OutcomeUnknown, Storage, Unavailable, WorkbenchError
 from workbench.host.values import MembersChanged
+from workbench.node.peer_codec import malformed
+from workbench.replica.clock import ClockBehind
 from workbench.replica.commands import Answer, Done, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from workbench.host.host import Host
     from workbench.host.values import Dropped, Reply, Turn
@@ -49,6 +52,10 @@ TICK_S: Final = 0.04
 FLUSH_AFTER_LOG_BYTES: Final = 64 * 2**20
 # A disk that does not come back within this leaves callers without an answer of their own.
 ANSWER_TIMEOUT_MS: Final = 30_000
+# A clock that is further behind was set back: callers are told.
+CLOCK_WAIT_MS_MAX: Final = 1_000
+# Of a group's term at once. Two campaigns a second take 68 years to it.
+TERM_JUMP_MAX: Final = 2**32
 _ENTRY_OVERHEAD_BYTES: Final = 32
 
 T = TypeVar("T")
@@ -68,7 +75,7 @@ class _Waiting:
     """A call that waits for its reply."""
 
     future: asyncio.Future[Ended]
-    due_ms: int
+    due_s: float
     writes: bool
 
 
@@ -83,7 +90,9 @@ class Runtime:
         snapshots: Of each group that has other members.
         send: Takes messages by receiving node, and may lose them.
         clock_ms: Wall clock in Unix milliseconds.
+        steady_s: Seconds since any moment, which no step of the wall clock changes.
         flush_after_bytes: Log bytes after which the engine is flushed and the log cut.
+        log_cut_bytes: Of a torn end that was cut off when the log was opened; for monitors.
     """
 
     def __init__(  # noqa: PLR0913 - what it drives, named
@@ -96,7 +105,9 @@ class Runtime:
         snapshots: Mapping[int, RaftSnapshots] | None = None,
         send: Send = lambda _: None,
         clock_ms: Callable[[], int] = wall_ms,
+        steady_s: Callable[[], float] = time.monotonic,
         flush_after_bytes: int = FLUSH_AFTER_LOG_BYTES,
+        log_cut_bytes: int = 0,
     ) -> None:
         self.node = node
         self._host = host
@@ -107,7 +118,9 @@ class Runtime:
         # Told how long each sync of the log, and each command, took in seconds.
         self.synced: Callable[[float], None] = _ignore
         self.proposed: Callable[[float], None] = _ignore
+        self.log_cut_bytes = log_cut_bytes
         self._clock_ms = clock_ms
+        self._steady_s = steady_s
         self._flush_after_bytes = flush_after_bytes
         self._wake = asyncio.Event()
         self._turned = asyncio.Event()
@@ -175,14 +188,7 @@ class Runtime:
             OutcomeUnknown: `node_failed`, `commit_timed_out`.
         """
         began = time.perf_counter()
-        token, future = self._expect(writes=True)
-        try:
-            self._host.propose(group, command, token)
-        except WorkbenchError:
-            del self._waiting[token]
-            raise
-        self._wake.set()
-        result = await future
+        result = await self._once_caught_up(lambda: self._propose(group, command))
         self.proposed(time.perf_counter() - began)
         if isinstance(result, Refused):
             raise result.error
@@ -197,6 +203,21 @@ class Runtime:
             NotFound: `group_absent`.
             Unavailable: `node_stopping`, `node_failed`, `queue_full`, `read_timed_out`.
         """
+        answer = await self._once_caught_up(lambda: self._read(group, read))
+        assert isinstance(answer, Answer), answer
+        return answer
+
+    async def _propose(self, group: int, command: Command) -> Ended:
+        token, future = self._expect(writes=True)
+        try:
+            self._host.propose(group, command, token)
+        except WorkbenchError:
+            del self._waiting[token]
+            raise
+        self._wake.set()
+        return await future
+
+    async def _read(self, group: int, read: Read) -> Ended:
         token, future = self._expect(writes=False)
         try:
             self._host.read(group, read, token)
@@ -204,9 +225,22 @@ class Runtime:
             del self._waiting[token]
             raise
         self._wake.set()
-        answer = await future
-        assert isinstance(answer, Answer), answer
-        return answer
+        return await future
+
+    async def _once_caught_up(self, ask: Callable[[], Awaitable[Ended]]) -> Ended:
+        """Ask, and again where the physical clock was a little behind; that is told as latency.
+
+        A new leader whose clock is behind its predecessor's has to let that time pass.
+        """
+        waited_ms = 0
+        while True:
+            try:
+                return await ask()
+            except ClockBehind as error:
+                waited_ms += error.wait_ms
+                if waited_ms > CLOCK_WAIT_MS_MAX:
+                    raise
+                await asyncio.sleep(error.wait_ms / 1_000)
 
     async def aside(self, work: Callable[[], T]) -> T:
         """Return what `work` does outside of the loop's thread; one at a time, and soon done.
@@ -250,17 +284,24 @@ class Runtime:
 
     def leader(self, group: int) -> int | None:
         """Return who leads a group as far as this node knows; 0: unknown, None: no replica here."""
-        if not self._host.has(group):
-            return None
-        return self._host.status(group).leader_node
+        return self._host.leader(group) if self._host.has(group) else None
 
     def members(self, group: int) -> Configuration:
         """Return the members of a group as its log has them; NotFound (`group_absent`)."""
         return self._host.members(group)
 
     def receive(self, messages: Iterable[GroupMessage]) -> None:
-        """Take in what other nodes say; it goes into the next turn."""
-        self._host.receive(messages)
+        """Take in what other nodes say; it goes into the next turn.
+
+        Raises:
+            InvalidInput: `peer_frame_malformed`: a term that campaigns cannot have led to. Once
+                taken in, it would be the group's for ever, up to a bound where no other follows.
+        """
+        taken = tuple(messages)
+        for each in taken:
+            if each.message.term > TERM_JUMP_MAX:
+                self._check_term(each)
+        self._host.receive(taken)
         self._wake.set()
 
     def unreachable(self, node: int) -> None:
@@ -295,7 +336,7 @@ class Runtime:
                 self._wake.clear()
                 if self._host.has_work():
                     await self._turn()
-                await self._maintain()
+                self._maintain()
                 self._turned.set()
                 if ticker.done():
                     ticker.result()
@@ -321,6 +362,8 @@ class Runtime:
         Raises:
             Storage: the disk failed; what was acknowledged is in the log nevertheless.
         """
+        for snapshots in self._snapshots.values():
+            snapshots.close()
         for threads in (self._syncer, self._flusher, self._reader):
             threads.shutdown()
         if self._failure is not None:
@@ -338,12 +381,18 @@ class Runtime:
             finally:
                 self._engine.close()
 
+    def _check_term(self, each: GroupMessage) -> None:
+        """Refuse a term that is too far above that of a group which is not new here."""
+        own = self._host.status(each.group).term if self._host.has(each.group) else 0
+        if own and each.message.term > own + TERM_JUMP_MAX:
+            raise malformed(f"it has term {each.message.term}, group {each.group} has {own}")
+
     def _expect(self, *, writes: bool) -> tuple[int, asyncio.Future[Ended]]:
         self.check_open()
         self._last_token += 1
         future: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
-        due_ms = self._clock_ms() + ANSWER_TIMEOUT_MS
-        self._waiting[self._last_token] = _Waiting(future, due_ms, writes)
+        due_s = self._steady_s() + ANSWER_TIMEOUT_MS / 1_000
+        self._waiting[self._last_token] = _Waiting(future, due_s, writes)
         return self._last_token, future
 
     async def _turn(self) -> None:
@@ -393,7 +442,7 @@ class Runtime:
             self._log.sync()
         return time.perf_counter() - began
 
-    async def _maintain(self) -> None:
+    def _maintain(self) -> None:
         """Flush the engine beside the turns; cut the log once the flush is done."""
         if self._flushing is not None and self._flushing[1].done():
             flushed, future = self._flushing
@@ -413,15 +462,15 @@ class Runtime:
             while True:
                 await asyncio.sleep(TICK_S)
                 self._host.tick()
-                self._end_overdue(self._clock_ms())
+                self._end_overdue(self._steady_s())
                 self._wake.set()
         finally:
             self._wake.set()
 
-    def _end_overdue(self, now_ms: int) -> None:
-        # Ascending by due time, but for steps of the wall clock, which only delay an end.
+    def _end_overdue(self, now_s: float) -> None:
+        # Ascending by due time.
         for token, waiting in list(self._waiting.items()):
-            if waiting.due_ms > now_ms:
+            if waiting.due_s > now_s:
                 break
             del self._waiting[token]
             if not waiting.future.done():

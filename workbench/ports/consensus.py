@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from workbench.ports.entries import Configuration, EntryKind, LogEntry, SnapshotMeta
 
 if TYPE_CHECKING:
-    from workbench.ports.peers import Message
+    from workbench.ports.peers import Message, SnapshotChunk
 
 __all__ = [
     "ChunkReceived",
@@ -219,6 +219,14 @@ class Consensus(Protocol):
 
     def snapshot_gone(self, wanted: ChunkWanted) -> None:
         """Answer `chunks_wanted`: that raft_snapshot can no longer be read."""
+        ...
+
+    def takes(self, chunk: SnapshotChunk) -> bool:
+        """Tell whether `step` would now take this piece as the next of a raft_snapshot."""
+        ...
+
+    def refuse_snapshot(self, meta: SnapshotMeta) -> None:
+        """Note that the pieces that came in cannot be used: have them sent from the first on."""
         ...
 
     def trim(self, entries_max: int, bytes_max: int) -> None:

@@ -7,6 +7,7 @@ the log: every applied entry writes its index in the same batch as its effect.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -98,6 +99,10 @@ class Engine(Protocol):
         """Return the value, None where there is none."""
         ...
 
+    def firsts(self, ranges: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes] | None]:
+        """Return the first pair of each range [start, end), all of one moment; None for none."""
+        ...
+
     def scan(
         self, start: bytes, end: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
@@ -137,19 +142,37 @@ class SnapshotPieces(Protocol):
         ...
 
 
+class Waiting(Enum):
+    """Says that something is still being made, beside the caller: ask again at a later tick."""
+
+    WAIT = "wait"
+
+
 class RaftSnapshots(Protocol):
     """The raft_snapshots of one group: the one that is sent, and the one that comes in.
 
-    A leader calls take and read. A follower calls keep and sync for each piece, then, once the
-    log's reset is durable, install. At start, install or discard (see `host.start`).
+        leader     take ─▶ read, read, … ─▶ release
+        follower   keep, sync, keep, sync, … ─▶ check ─▶ keep, sync, log reset ─▶ begin_install
+        start      install, or discard (see `host.start`)
+
+    Nothing here takes long: what does, goes on beside the caller, who asks again whether it is
+    done. An implementation that does all at once never answers WAIT.
     """
 
     def take(self, meta: SnapshotMeta) -> None:
         """Freeze the group's state as it is now, in place of what was taken before."""
         ...
 
-    def read(self, meta: SnapshotMeta, offset: int) -> tuple[bytes, bool] | None:
-        """Return the piece at `offset`, and whether it is the last; None where it is gone."""
+    def read(self, meta: SnapshotMeta, offset: int) -> tuple[bytes, bool] | Waiting | None:
+        """Return the piece at `offset`, and whether it is the last; None where it is gone.
+
+        Raises:
+            Corruption, Storage: the state cannot be taken; the process must stop.
+        """
+        ...
+
+    def release(self) -> None:
+        """Let go of what was taken: nobody has read of it for long."""
         ...
 
     def keep(self, chunk: ChunkReceived) -> None:
@@ -158,6 +181,25 @@ class RaftSnapshots(Protocol):
 
     def sync(self) -> None:
         """Make the kept pieces durable; Storage: the process must stop."""
+        ...
+
+    def check(self, meta: SnapshotMeta, offset: int, data: bytes) -> bool | Waiting:
+        """Tell whether the kept pieces and this last one are the state that `meta` names.
+
+        Asked before the last piece counts for anything. Where they are not, nothing has changed
+        but that they are dropped: they can come again.
+
+        Raises:
+            Storage: the process must stop.
+        """
+        ...
+
+    def begin_install(self, meta: SnapshotMeta) -> bool:
+        """Begin what `install` does; tell whether it is done already. Raises what that does."""
+        ...
+
+    def installed(self) -> bool:
+        """Tell whether the install that was begun is done. Raises what `install` does."""
         ...
 
     def install(self, meta: SnapshotMeta) -> None:
@@ -174,4 +216,8 @@ class RaftSnapshots(Protocol):
 
     def discard(self) -> None:
         """Drop the kept pieces."""
+        ...
+
+    def close(self) -> None:
+        """End what goes on beside; an install is over when this returns, or will be done again."""
         ...

@@ -16,6 +16,8 @@ Rules, each with its place:
 - A leader commits by counting only for entries of its own term (3.6.2).
 - A follower truncates only where terms conflict, and never at or below its commit index.
 - A leader that has not heard of a majority for an election time steps down.
+- What was proposed since the last Ready goes to each follower in one request. How far the group
+  has committed is told with the next entries or heartbeat: a follower serves nobody.
 - Reads wait for a round of heartbeats, and for the first commit of the term (`reads`).
 - One voter more or less at a time, in force from the log on, and not before the term's first
   commit (`membership`; the mend of 2015 to single-server changes).
@@ -126,8 +128,8 @@ class Raft(RaftState):
                 hint="nothing was done: try again in a moment",
             )
         index = self._propose(encode_configuration(wanted), EntryKind.CONFIGURATION)
+        leading.broadcast_entries(self)  # who leaves is told so
         leading.follow_members(self, index)
-        leading.broadcast_entries(self)
         return index
 
     def transfer_leader(self, to: int) -> None:
@@ -178,6 +180,14 @@ class Raft(RaftState):
         progress = self.progress.get(wanted.receiver)
         if progress is not None and progress.meta == wanted.meta:
             progress.behind()
+
+    def takes(self, chunk: SnapshotChunk) -> bool:
+        """Tell whether `step` would now take this piece as the next of a raft_snapshot."""
+        return following.takes(self, chunk)
+
+    def refuse_snapshot(self, meta: SnapshotMeta) -> None:
+        """Note that the pieces that came in cannot be used: have them sent from the first on."""
+        following.refuse(self, meta)
 
     def trim(self, entries_max: int, bytes_max: int) -> None:
         """Let go of the oldest applied entries, until at most so much is kept in memory."""
@@ -232,6 +242,8 @@ class Raft(RaftState):
         leading.send_rounds(self)
         hard_state, must_sync = self.hard_state, self.needs_sync
         entries = self.log.between(self.log.stable, self.log.last_index)
+        if entries:
+            leading.broadcast_entries(self)
         snapshot = self.snapshot_ready
         committed: tuple[LogEntry, ...] = ()
         if snapshot is None and self._committable() > self.handed:
@@ -288,9 +300,7 @@ class Raft(RaftState):
                 code="log_full",
                 hint="nothing was done: try again, and see whether the other nodes run",
             )
-        index = self.append(data, kind)
-        leading.broadcast_entries(self)
-        return index
+        return self.append(data, kind)
 
     def _check_leads(self) -> None:
         if self.role is not Role.LEADER or self.transferee:

@@ -136,4 +136,3 @@ def _win(raft: RaftState) -> None:
     leading.follow_members(raft, raft.log.last_index + 1)
     # Commits everything before it, once it commits itself (paper, 5.4.2).
     raft.first_own = raft.append(b"", EntryKind.COMMAND)
-    leading.broadcast_entries(raft)

@@ -84,6 +84,25 @@ def step(raft: RaftState, message: Message) -> None:
             pass  # answers to what this node was before
 
 
+def takes(raft: RaftState, chunk: SnapshotChunk) -> bool:
+    """Tell whether a piece of a raft_snapshot is the next one, and is missing here."""
+    if chunk.receiver != raft.node or chunk.term < raft.term or raft.installing is not None:
+        return False
+    if _is_there(raft, chunk.meta):
+        return False
+    goes_on = (raft.incoming, raft.incoming_from) == (chunk.meta, (chunk.term, chunk.sender))
+    return chunk.offset == (raft.incoming_offset if goes_on else 0)
+
+
+def refuse(raft: RaftState, meta: SnapshotMeta) -> None:
+    """Forget the pieces of a raft_snapshot, and ask its sender for the first one."""
+    if raft.incoming != meta or raft.installing is not None:
+        return
+    raft.incoming, raft.incoming_offset = None, 0
+    if raft.leader:
+        raft.messages.append(SnapshotResponse(raft.node, raft.leader, raft.term, meta.index, 0))
+
+
 def installed(raft: RaftState, meta: SnapshotMeta) -> None:
     """Note that the raft_snapshot has taken the place of the state."""
     raft.log.reset(meta.index, meta.term)
@@ -153,10 +172,14 @@ def _commit_to(raft: RaftState, index: int) -> None:
     raft.commit = max(raft.commit, min(index, raft.log.last_index))
 
 
+def _is_there(raft: RaftState, meta: SnapshotMeta) -> bool:
+    """Tell whether nothing is missing here that the raft_snapshot would bring."""
+    return meta.index <= raft.commit or raft.log.term(meta.index) == meta.term
+
+
 def _receive(raft: RaftState, chunk: SnapshotChunk) -> None:
     meta, sender = chunk.meta, chunk.sender
-    if meta.index <= raft.commit or raft.log.term(meta.index) == meta.term:
-        # Nothing is missing that the raft_snapshot would bring.
+    if _is_there(raft, meta):
         raft.commit = max(raft.commit, meta.index)
         raft.messages.append(AppendResponse(raft.node, sender, raft.term, raft.commit))
         return

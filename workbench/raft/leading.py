@@ -1,6 +1,7 @@
 """What a leader does: replicate, commit, confirm reads, hand over, send raft_snapshots.
 
-    propose ──▶ AppendRequest to each ──▶ AppendResponse ──▶ majority durable ──▶ commit
+    propose … propose ─(Ready)─▶ AppendRequest to each ──▶ AppendResponse ──▶ majority: commit
+                                     └─ says how far it was committed before ◀──────┘
 
 - An entry commits by count only if it is of the own term; older ones commit with it (paper,
   figure 8).
@@ -81,7 +82,7 @@ def follow_members(raft: RaftState, following: int) -> None:
 
 
 def broadcast_entries(raft: RaftState) -> None:
-    """Send everybody what it lacks, as far as its window lets."""
+    """Send everybody what it lacks, as far as its window lets; nothing where others lead."""
     for node, progress in raft.progress.items():
         _send(raft, node, progress)
 
@@ -158,7 +159,7 @@ def _appended(raft: RaftState, response: AppendResponse, progress: Progress) -> 
 
 
 def _commit(raft: RaftState) -> None:
-    """Commit what a majority has, and tell the followers."""
+    """Commit what a majority has; the next entries or heartbeat tell the followers."""
     reached = {node: progress.match for node, progress in raft.progress.items()}
     reached[raft.node] = raft.log.stable
     index = agreed(raft.configuration, reached)
@@ -175,15 +176,6 @@ def _commit(raft: RaftState) -> None:
         # Its own removal has committed. Tell the others how far, then leave.
         _broadcast_heartbeats(raft)
         raft.become_follower(raft.term, 0)
-        return
-    for node, progress in raft.progress.items():
-        told = progress.match >= index and progress.pace is Pace.REPLICATE
-        if told and not progress.is_paused:
-            # Nothing to send but how far: a request without entries tells it. Where the window is
-            # full, the next heartbeat does.
-            _request(raft, node, progress)
-        else:
-            _send(raft, node, progress)
 
 
 def _send(raft: RaftState, node: int, progress: Progress) -> None:

@@ -3,6 +3,9 @@
     take ──▶ rows of one moment ──▶ piece │ piece │ … │ last piece      a leader's side
     keep ──▶ piece │ piece │ … ──install──▶ rows deleted, rows written  a follower's side
 
+This is the model, over any engine: nodes of the simulator and of tests ship rows, and install
+them at once. A node on a disk ships SST files (`snapshot_files`, `workbench.node.sst_snapshots`).
+
 Rules:
 - What a raft_snapshot stands for is in its rows: applied index and term (`progress`), and the
   members (`members`). A piece repeats group, index, term and its offset, so that pieces of two
@@ -36,7 +39,7 @@ from workbench.replica.layout import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from workbench.ports.consensus import ChunkReceived
     from workbench.ports.entries import SnapshotMeta
@@ -99,24 +102,26 @@ def decode_piece(data: bytes) -> Piece:
     """Return what `encode_piece` was given; Corruption (`raft_snapshot_corrupt`)."""
     raw = data[: -_CRC.size]
     if len(raw) < _HEAD.size or _CRC.pack(zlib.crc32(raw)) != data[len(raw) :]:
-        raise _corrupt(f"a piece of {len(data)} bytes fails its checksum")
+        raise corrupt_snapshot(f"a piece of {len(data)} bytes fails its checksum")
     version, last, group, index, term, offset, count = _HEAD.unpack_from(raw)
     if version != _FORMAT or last > 1:
-        raise _corrupt(f"a piece has format {version}, flag {last}")
+        raise corrupt_snapshot(f"a piece has format {version}, flag {last}")
     prefix = group.to_bytes(_GROUP_BYTES, "big")
     rows: list[tuple[bytes, bytes]] = []
     at = _HEAD.size
     while at < len(raw):
         if at + _ROW.size > len(raw):
-            raise _corrupt(f"the piece at {offset} is cut")
+            raise corrupt_snapshot(f"the piece at {offset} is cut")
         key_bytes, value_bytes = _ROW.unpack_from(raw, at)
         start = at + _ROW.size
         at = start + key_bytes + value_bytes
         if at > len(raw):
-            raise _corrupt(f"the piece at {offset} is cut")
+            raise corrupt_snapshot(f"the piece at {offset} is cut")
         rows.append((prefix + raw[start : start + key_bytes], raw[start + key_bytes : at]))
     if len(rows) != count:
-        raise _corrupt(f"the piece at {offset} has {len(rows)} rows, it should have {count}")
+        raise corrupt_snapshot(
+            f"the piece at {offset} has {len(rows)} rows, it should have {count}"
+        )
     return Piece(group, index, term, offset, bool(last), tuple(rows))
 
 
@@ -220,6 +225,13 @@ class EngineSnapshots:
                 return data, last
         return None
 
+    def release(self) -> None:
+        """Let go of what was taken."""
+        self._meta = None
+        self._outgoing = iter(())
+        self._read.clear()
+        self._read_bytes = self._end = 0
+
     def keep(self, chunk: ChunkReceived) -> None:
         """Keep a piece that came in; one at offset 0 drops what was there."""
         self._incoming.keep(chunk.offset, chunk.data)
@@ -227,6 +239,20 @@ class EngineSnapshots:
     def sync(self) -> None:
         """Make the kept pieces durable."""
         self._incoming.sync()
+
+    def check(self, meta: SnapshotMeta, offset: int, data: bytes) -> bool:
+        """Tell that the last piece may count: each piece has shown its checksum when it came in."""
+        del meta, offset, data
+        return True
+
+    def begin_install(self, meta: SnapshotMeta) -> bool:
+        """Do at once what `install` does."""
+        self.install(meta)
+        return True
+
+    def installed(self) -> bool:
+        """Tell that no install goes on."""
+        return True
 
     def install(self, meta: SnapshotMeta) -> None:
         """Replace the group's rows by the kept pieces, durably, and drop the pieces."""
@@ -236,6 +262,9 @@ class EngineSnapshots:
     def discard(self) -> None:
         """Drop the kept pieces."""
         self._incoming.discard()
+
+    def close(self) -> None:
+        """Do nothing: nothing goes on beside."""
 
     def _read_on(self) -> bool:
         """Make the next piece, and let go of the oldest ones; tell whether there was one."""
@@ -260,12 +289,29 @@ def _check_whole(group: int, meta: SnapshotMeta, pieces: SnapshotPieces) -> None
         piece = decode_piece(data)
         said = (piece.group, piece.index, piece.term, piece.offset)
         if said != (group, meta.index, meta.term, offset) or ended:
-            raise _corrupt(f"the piece at {offset} is of {said}, or others follow the last")
+            raise corrupt_snapshot(f"the piece at {offset} is of {said}, or others follow the last")
         told |= {key: value for key, value in piece.rows if key in {progress_key, members_key}}
         offset += len(data)
         ended = piece.last
-    if not ended or len(told) < 2:
-        raise _corrupt(f"the pieces end after {offset} bytes, before the state does")
+    if not ended:
+        raise corrupt_snapshot(f"the pieces end after {offset} bytes, before the state does")
+    check_told(group, meta, told)
+
+
+def check_told(group: int, meta: SnapshotMeta, told: Mapping[bytes, bytes]) -> None:
+    """Refuse rows whose progress and members are of another state than `meta` names.
+
+    Args:
+        group: Whose rows.
+        meta: What the raft_snapshot is called.
+        told: Of its rows at least those two, as far as it has them.
+
+    Raises:
+        Corruption: `raft_snapshot_corrupt`, `state_malformed`.
+    """
+    progress_key, members_key = (family(group, META) + name for name in (PROGRESS, MEMBERS))
+    if not {progress_key, members_key} <= told.keys():
+        raise corrupt_snapshot("it has no progress, or no members")
     progress = decode_progress(progress_key, told[progress_key])
     members = decode_members(members_key, told[members_key])
     if (progress.applied_index, progress.applied_term, members) != (
@@ -273,13 +319,14 @@ def _check_whole(group: int, meta: SnapshotMeta, pieces: SnapshotPieces) -> None
         meta.term,
         meta.configuration,
     ):
-        raise _corrupt(
+        raise corrupt_snapshot(
             f"its rows are as of entry {progress.applied_index} of term {progress.applied_term}, "
             f"it is called {meta.index} of term {meta.term}"
         )
 
 
-def _corrupt(what: str) -> Corruption:
+def corrupt_snapshot(what: str) -> Corruption:
+    """Return the error for a raft_snapshot that is not what it is called."""
     return Corruption(
         f"a raft_snapshot cannot be used: {what}",
         code="raft_snapshot_corrupt",

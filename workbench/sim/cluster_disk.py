@@ -220,6 +220,10 @@ class SimEngine:
         """Return the value, None where there is none."""
         return self.rows.get(key)
 
+    def firsts(self, ranges: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes] | None]:
+        """Return the first pair of each range, None for none."""
+        return [next(self.scan(start, end), None) for start, end in ranges]
+
     def scan(
         self, start: bytes, end: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
