@@ -357,11 +357,12 @@ def check_put(value: object) -> None:
 def _unwritable(call: Write) -> str:
     if not call.mutations:
         return "a write without a mutation"
+    keys = [each.key for each in call.mutations] + [each.key for each in call.preconditions]
     values = [each.value for each in call.mutations if each.value is not None]
     expiries = [each.expire_at_ms for each in call.mutations]
     late = next((each for each in expiries if not 0 <= each < 2**63), None)
     return (
-        _not_bytes("key", [each.key for each in (*call.mutations, *call.preconditions)])
+        _not_bytes("key", keys)
         or _not_bytes("value", values)
         or ("" if late is None else f"an expiry at {late} ms")
         or next(
