@@ -46,7 +46,10 @@ def heavy_sentence(key: str, load: int, total: int, kind: str) -> str:
     share = share_text(load, total)
     if kind == "key":
         return f"key {key} alone carries {share}: no split makes its route lighter than that"
-    return f"the bucket from {key} alone carries {share}: finer evidence could tell where to cut"
+    return (
+        f"the bucket from {key} alone carries {share}: finer evidence could tell whether a cut "
+        "inside it helps, and where"
+    )
 
 
 def splits_text(number: int) -> str:
