@@ -197,7 +197,19 @@ class World:
         ]
         limit = PAGE_ROWS if request.limit is None else min(PAGE_ROWS, request.limit)
         done = len(rows) <= limit or request.limit == limit
-        return Page(read_ts, tuple(rows[:limit]), done)
+        shown = tuple(rows[:limit])
+        if done:
+            return Page(read_ts, shown, done)
+        following = rows[limit][0]
+        # As a node may: a page of fewer rows, or none, that says how far it has looked.
+        if self._tick() % 3 == 0:
+            first = rows[0][0]
+            return Page(
+                read_ts, (), done=False, next_key=first + b"\x00" if request.reverse else first
+            )
+        return Page(
+            read_ts, shown, done=False, next_key=shown[-1][0] if request.reverse else following
+        )
 
 
 class Moved(Exception):  # noqa: N818 - an answer, not an error
@@ -328,12 +340,12 @@ class Bench:
 
     def _page_on(self, send, page):
         """Ask for what follows a page, as a stream does."""
-        last, request = page.rows[-1][0], send.request
+        request = send.request
         left = None if request.limit is None else request.limit - len(page.rows)
         following = (
-            replace(request, end=last, read_ts=page.read_ts, limit=left)
+            replace(request, end=page.next_key, read_ts=page.read_ts, limit=left)
             if request.reverse
-            else replace(request, start=last + b"\x00", read_ts=page.read_ts, limit=left)
+            else replace(request, start=page.next_key, read_ts=page.read_ts, limit=left)
         )
         self.wires.append(replace(send, request=following))
 

@@ -126,8 +126,8 @@ def in_parts(engine, prefix, read_ts, limit, *, reverse):
         if stopped is None:
             return rows, parts
         if reverse:
-            assert end is None or stopped + b"\x00" < end
-            end = stopped + b"\x00"
+            assert end is None or stopped < end
+            end = stopped
         else:
             assert stopped > start
             start = stopped

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from client_world import CLIENT_ID, Bench, Moved, World
 
+from workbench.client.checks import check_put
 from workbench.client.machine import WRITES_MAX, Client
-from workbench.client.operations import check_put
 from workbench.client.routes import BatchSpansGroups, RouteCache
 from workbench.client.values import (
     Failure,
     Fate,
     Mutation,
+    Page,
     Precondition,
     Read,
     ReadRequest,
@@ -333,6 +334,26 @@ def test_a_scan_over_a_span_that_moves_misses_nothing_and_repeats_nothing(bench)
     bench.world.move(b"\x20", 2)
     bench.settle(call)
     assert [key for key, _ in bench.rows[call]] == keys
+
+
+@pytest.mark.parametrize(("reverse", "on"), [(False, b"\x74"), (True, b"\x7a")])
+def test_a_stream_that_ends_among_keys_that_are_not_shown_is_gone_on_with_there(bench, reverse, on):
+    bench.settle(bench.start(put(b"\x75")))
+    call = bench.start(Scan(b"\x70", b"\x7f", reverse=reverse))
+    while not requests(bench, ScanRequest):
+        bench.deliver()
+    [send] = [each for each in bench.wires if isinstance(each.request, ScanRequest)]
+    bench.wires.remove(send)
+    bench.client.answered(
+        send.attempt, Page(bench.world.clock, (), done=False, next_key=on), bench.now_ms
+    )
+    ended = Unavailable("the stream ended before its last page", code="scan_interrupted")
+    bench.client.failed(send.attempt, Failure(Fate.NOT_DONE, ended, send.address), bench.now_ms)
+    bench.take()
+    bench.settle(call)
+    following = requests(bench, ScanRequest)[-1].request
+    assert (following.end if reverse else following.start) == on
+    assert [key for key, _ in bench.rows[call]] == [b"\x75"]
 
 
 def test_an_empty_range_has_no_rows_but_a_moment(bench):

@@ -31,8 +31,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from workbench.client.operations import AskOp, ReadOp, ScanOp, WriteOp, check_call, operation_of
+from workbench.client.checks import check_call
+from workbench.client.operations import AskOp, ReadOp, ScanOp, WriteOp, operation_of
 from workbench.client.routes import RouteCache
+from workbench.client.trouble import Trouble, overdue
 from workbench.client.values import (
     Answer,
     Ask,
@@ -101,7 +103,7 @@ class _Under:
     tries: int = 0
     moves: int = 0
     paused: bool = False
-    last_error: WorkbenchError | None = None
+    trouble: Trouble = field(default_factory=Trouble)
     attempts: set[int] = field(default_factory=set)
 
 
@@ -203,7 +205,7 @@ class Client:
         """Begin a call and return its number; it ends with Done or Failed.
 
         Raises:
-            InvalidArgument: `call_invalid`: no key, or a limit or timeout that is not above zero.
+            InvalidInput: As `check_call`.
         """
         check_call(call, timeout_ms)
         under = _Under(self._next(), operation_of(call), now_ms + timeout_ms)
@@ -227,6 +229,7 @@ class Client:
         if not _at_one_address(found.request):
             self._leaders[found.group] = found.address
         under.tries = under.moves = 0
+        under.trouble.heard(found.address)
         try:
             under.op.taken(found.request, answer)
         except Corruption as error:
@@ -252,10 +255,12 @@ class Client:
             self._watch_ended(failure, now_ms)
         elif attempt == self._listing:
             self._list_failed(found.address, failure, now_ms)
-        elif found.under is not None and isinstance(found.under.op, AskOp):
-            self._ask_again(found.under, found.under.op, found.address, failure, now_ms)
         elif found.under is not None and found.request is not None:
-            self._try_again(found.under, found.request, failure, now_ms)
+            found.under.trouble.note(failure.error, found.address)
+            if isinstance(found.under.op, AskOp):
+                self._ask_again(found.under, found.under.op, found.address, failure, now_ms)
+            else:
+                self._try_again(found.under, found.request, failure, now_ms)
 
     def watched(self, attempt: int, event: RouteTable | RouteDelta, now_ms: int) -> None:
         """Take an event of a WatchRoutes."""
@@ -279,7 +284,7 @@ class Client:
                 del self._due[what]
                 (self._list if what == "list" else self._follow)(now_ms)
             elif under is not None and what == "deadline":
-                self._end(under, self._overdue(under), now_ms)
+                self._end(under, overdue(under.op, under.trouble), now_ms)
             elif under is not None:
                 under.paused = False
                 self._advance(under, now_ms)
@@ -311,7 +316,7 @@ class Client:
         try:
             requests = self._plan(under, under.op)
         except Unavailable as error:
-            under.last_error = error
+            under.trouble.note(error)
             self._list(now_ms)
             self._pause(under, now_ms)
             return
@@ -347,7 +352,6 @@ class Client:
         """Decide what follows from a request that was not answered."""
         op, fate = under.op, failure.fate
         op.given_back(request)
-        under.last_error = failure.error
         if fate in {Fate.REFUSED, Fate.UNIMPLEMENTED}:
             self._end(under, failure.error, now_ms)
             return
@@ -379,7 +383,6 @@ class Client:
         The leader that a node names is asked; nobody is asked twice while nobody answers.
         """
         op.in_flight = False
-        under.last_error = failure.error
         # A node that stops would take a call and drop it.
         if failure.error.code in {"node_unreachable", "node_stopping"}:
             op.nobody.add(address)
@@ -393,8 +396,11 @@ class Client:
                 self._repeats += 1
                 self._advance(under, now_ms)
                 return
-        elif not (not_done and may_ask_again(failure.error)) or op.nobody >= all_of_them:
+        elif not (not_done and may_ask_again(failure.error)):
             self._end(under, failure.error, now_ms)
+            return
+        elif op.nobody >= all_of_them:
+            self._end(under, under.trouble.whole(failure.error), now_ms)
             return
         self._pause(under, now_ms)
 
@@ -405,31 +411,6 @@ class Client:
         under.paused = True
         under.tries += 1
         self._timer(now_ms + _pause_ms(under.tries), "again", under.number)
-
-    def _overdue(self, under: _Under) -> WorkbenchError:
-        """Return the error of a call whose time has passed."""
-        op, last = under.op, under.last_error
-        why = f": {last.message}" if last is not None else ""
-        if isinstance(op, WriteOp) and (op.unknown or op.in_flight):
-            return OutcomeUnknown(
-                f"the write was not acknowledged in time{why}",
-                code="write_outcome_unknown",
-                hint="it may have been made: read before writing again",
-            )
-        if isinstance(op, AskOp):
-            if op.call.writes and op.in_flight:
-                return OutcomeUnknown(
-                    f"the call was not answered in time{why}",
-                    code="deadline_exceeded",
-                    hint="it may have taken effect: look before repeating it",
-                )
-            if last is not None:
-                return last
-        return Unavailable(
-            f"the call was not answered in time{why}",
-            code="deadline_exceeded",
-            hint="nothing was written; try again; see `workbench cluster status`",
-        )
 
     def _end(self, under: _Under, error: WorkbenchError, now_ms: int) -> None:
         op = under.op
@@ -518,16 +499,16 @@ class Client:
         self._listing, self._list_tries = None, self._list_tries + 1
         nobody = failure.error.code == "node_unreachable" and self._cache.table is None
         self._nobody = {*self._nobody, address} if nobody else set()
+        for under in self._waiting:
+            under.trouble.note(failure.error, address)
         if self._nobody >= set(self._addresses):
             for under in [each for each in self._waiting if each.number in self._calls]:
-                self._end(under, failure.error, now_ms)
+                self._end(under, under.trouble.whole(failure.error), now_ms)
             self._waiting, self._nobody = [], set()
             return
         # A leader that was named is asked at once; then there is a pause.
         moved = failure.leader is not None and self._list_tries <= MOVES_MAX
         self._soon("list", now_ms + (0 if moved else _pause_ms(self._list_tries)))
-        for under in self._waiting:
-            under.last_error = failure.error
 
     def _take_routes(self, answer: Answer, found: _Attempt, now_ms: int) -> None:
         self._listing, self._list_tries = None, 0

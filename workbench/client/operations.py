@@ -32,11 +32,11 @@ from workbench.client.values import (
     Write,
     WriteRequest,
 )
-from workbench.errors import Corruption, InvalidArgument
+from workbench.errors import Corruption
 from workbench.model.node import GotMany, StoredVersion, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from workbench.client.routes import Piece, RouteCache
     from workbench.client.values import Answer
@@ -225,15 +225,18 @@ class ScanOp:
         self.read_ts = self.read_ts or answer.read_ts
         self.rows += answer.rows
         self.left = None if self.left is None else self.left - len(answer.rows)
-        if answer.rows:
-            last = answer.rows[-1][0]
-            if self.call.reverse:
-                self._high = last
-            else:
-                self._low = last + b"\x00"
+        self._go_on_behind(answer)
         if answer.done:
             self._in_flight = False
             self._close(request)
+
+    def _go_on_behind(self, page: Page) -> None:
+        """Leave out of what is still to be asked for what a page has covered, rows or none."""
+        if self.call.reverse:
+            end = page.next_key or (page.rows[-1][0] if page.rows else None)
+            self._high = self._high if end is None else end
+        elif page.next_key or page.rows:
+            self._low = page.next_key or page.rows[-1][0] + b"\x00"
 
     def given_back(self, request: Request) -> None:
         """Notice that a request has ended before its last page."""
@@ -326,61 +329,6 @@ def operation_of(call: Write | Read | Scan | Ask) -> Operation:
             return ScanOp(call)
         case Ask():
             return AskOp(call)
-
-
-def check_call(call: Write | Read | Scan | Ask, timeout_ms: int) -> None:
-    """Raise InvalidArgument (`call_invalid`) for a call that could not be carried out."""
-    problem = "" if timeout_ms > 0 else f"a timeout of {timeout_ms} ms"
-    if isinstance(call, Write):
-        problem = problem or _unwritable(call)
-    elif isinstance(call, Scan):
-        limit = call.limit
-        problem = problem or ("" if limit is None or limit > 0 else f"a limit of {limit}")
-        bounds = [call.start, *(() if call.end is None else (call.end,))]
-        problem = problem or _not_bytes("bound", bounds) or _no_timestamp(call.read_ts)
-    elif isinstance(call, Read):
-        problem = problem or ("" if call.keys else "a read without a key")
-        problem = problem or _not_bytes("key", call.keys) or _no_timestamp(call.read_ts)
-    if problem:
-        raise InvalidArgument(problem, code="call_invalid", hint="mend the call")
-
-
-def check_put(value: object) -> None:
-    """Raise InvalidArgument (`call_invalid`) for a value that cannot be put."""
-    problem = _not_bytes("value", [value])
-    if problem:
-        raise InvalidArgument(
-            problem, code="call_invalid", hint="put bytes; to remove a key, delete it"
-        )
-
-
-def _unwritable(call: Write) -> str:
-    if not call.mutations:
-        return "a write without a mutation"
-    keys = [each.key for each in call.mutations] + [each.key for each in call.preconditions]
-    values = [each.value for each in call.mutations if each.value is not None]
-    expiries = [each.expire_at_ms for each in call.mutations]
-    late = next((each for each in expiries if not 0 <= each < 2**63), None)
-    return (
-        _not_bytes("key", keys)
-        or _not_bytes("value", values)
-        or ("" if late is None else f"an expiry at {late} ms")
-        or next(
-            filter(None, (_no_timestamp(each.commit_ts or 0) for each in call.preconditions)), ""
-        )
-    )
-
-
-def _not_bytes(what: str, given: Sequence[object]) -> str:
-    """Say what is wrong with the first of `given` that is not bytes; "" for nothing."""
-    if all(type(each) is bytes for each in given):
-        return ""
-    others = [type(each).__name__ for each in given if not isinstance(each, bytes)]
-    return f"a {what} of type {others[0]}, not bytes" if others else ""
-
-
-def _no_timestamp(read_ts: int) -> str:
-    return "" if 0 <= read_ts < 2**64 else f"the timestamp {read_ts}, which is no 64-bit number"
 
 
 def _parts(keys: list[bytes]) -> list[tuple[bytes, ...]]:

@@ -172,11 +172,20 @@ Request: TypeAlias = WriteRequest | ReadRequest | ScanRequest | RoutesRequest | 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows of a ScanRequest, in its order; `done`: nothing of it follows."""
+    """Rows of a ScanRequest, in its order.
+
+    Attributes:
+        read_ts: As of when all of them are.
+        rows: May be none, also where more follow.
+        done: Nothing follows.
+        next_key: Where what follows starts, or in reverse where it ends; b"" for behind the last
+            row.
+    """
 
     read_ts: int
     rows: tuple[tuple[bytes, StoredVersion], ...]
     done: bool
+    next_key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,10 @@ def scan_some(  # noqa: PLR0913  as `scan`, and where it may stop
     passed: Passed,
     reverse: bool = False,
 ) -> Iterator[tuple[bytes, StoredVersion | None]]:
-    """Yield what `scan` does; where it passed too much, the first key not looked at, with None.
+    """Yield what `scan` does; where it passed too much, at last a key with None: go on there.
+
+    Ascending, that is the first key not looked at; descending, the last one that was, which what
+    follows lies below.
 
     Raises:
         Corruption: `mvcc_key_invalid` or `mvcc_value_invalid`, when the pass reaches it.
@@ -211,6 +214,7 @@ def _newest_last(
     """Yield per key the last pair that is not above read_ts; versions come oldest first."""
     held: tuple[bytes, bytes] | None = None
     current: bytes | None = None  # the encoded key that is being passed
+    before = b""  # the pair before this one
     going = True
     while going:
         run, going = 0, False
@@ -222,9 +226,10 @@ def _newest_last(
                     yield held
                     held = None
                 if passed.over:
-                    yield data, None
+                    yield before, None
                     return
                 current, run = encoded, 0
+            before = data
             if data[-COMMIT_TS_BYTES:] >= newest:
                 passed.count += held is not None
                 held = pair

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 import grpc
 import grpc.aio
 
+from workbench.client.checks import check_put, checked_addresses
 from workbench.client.machine import Client, Options
-from workbench.client.operations import check_put
 from workbench.client.values import (
     Ask,
     Cancel,
@@ -110,7 +110,8 @@ class AsyncKv:
         options: Options | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        self._machine = Client(addresses, client_id or os.urandom(wire.CLIENT_ID_BYTES), options)
+        client_id = client_id or os.urandom(wire.CLIENT_ID_BYTES)
+        self._machine = Client(checked_addresses(addresses), client_id, options)
         self._timeout_s = timeout_s
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -377,7 +378,8 @@ class AsyncKv:
         async for data in call:
             chunk = parse_answer(v1.ScanChunk, wire.SCAN, data)
             rows = tuple((r.key, StoredVersion(r.value, r.commit_ts)) for r in chunk.rows)
-            self._machine.answered(send.attempt, Page(chunk.read_ts, rows, chunk.done), _now_ms())
+            page = Page(chunk.read_ts, rows, chunk.done, chunk.next_key)
+            self._machine.answered(send.attempt, page, _now_ms())
             self._pump()
             if chunk.done:
                 return

@@ -46,8 +46,7 @@ def scan_page(engine: Engine, prefix: bytes, pieces: Sequence[Span], asked: Scan
     size = 0
     for key, version in _rows(engine, prefix, pieces, asked):
         if version is None:
-            after = key + b"\x00" if asked.reverse else key
-            return Page(asked.read_ts, tuple(rows), after, unfinished=True)
+            return Page(asked.read_ts, tuple(rows), key, unfinished=True)
         size += len(key) + len(version.value)
         if rows and (len(rows) == asked.rows_max or size > asked.bytes_max):
             return Page(asked.read_ts, tuple(rows), rows[-1][0] if asked.reverse else key)

@@ -147,14 +147,16 @@ class ScanRow(_message.Message):
     def __init__(self, key: _Optional[bytes] = ..., value: _Optional[bytes] = ..., commit_ts: _Optional[int] = ...) -> None: ...
 
 class ScanChunk(_message.Message):
-    __slots__ = ("read_ts", "rows", "done")
+    __slots__ = ("read_ts", "rows", "done", "next_key")
     READ_TS_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
+    NEXT_KEY_FIELD_NUMBER: _ClassVar[int]
     read_ts: int
     rows: _containers.RepeatedCompositeFieldContainer[ScanRow]
     done: bool
-    def __init__(self, read_ts: _Optional[int] = ..., rows: _Optional[_Iterable[_Union[ScanRow, _Mapping]]] = ..., done: _Optional[bool] = ...) -> None: ...
+    next_key: bytes
+    def __init__(self, read_ts: _Optional[int] = ..., rows: _Optional[_Iterable[_Union[ScanRow, _Mapping]]] = ..., done: _Optional[bool] = ..., next_key: _Optional[bytes] = ...) -> None: ...
 
 class RouteMoved(_message.Message):
     __slots__ = ("group", "generation", "address")

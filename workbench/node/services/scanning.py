@@ -5,7 +5,7 @@
 - The group has to own all of the range: a part of it that lies elsewhere is refused before any
   row of that page is sent, never left out in silence.
 - Where its caller set a deadline, a stream ends without `done` when half of that has passed; its
-  caller goes on behind the last row.
+  caller goes on where the last page says, which may be far behind the last row that it got.
 """
 
 from __future__ import annotations
@@ -98,4 +98,5 @@ def _chunk(page: Page, *, done: bool) -> bytes:
             for key, version in page.rows
         ],
         done=done,
+        next_key=(None if done else page.next_key) or b"",
     ).SerializeToString()
