@@ -37,9 +37,23 @@ from workbench.ports.peers import (
 )
 from workbench.raft.leading import REQUEST_BYTES_MAX
 from workbench.raft.membership import encode_configuration
-from workbench.replica.entry import ENTRY_HEAD_BYTES
+from workbench.replica.entry import (
+    COMMAND_HEAD_BYTES,
+    ENTRY_HEAD_BYTES,
+    WRITE_BATCH,
+    EncodedCommand,
+    encode_entry,
+)
 
 SENDER, RECEIVER = 3, 7
+HEADS = ENTRY_HEAD_BYTES + COMMAND_HEAD_BYTES
+
+
+def entry_of(body: bytes) -> bytes:
+    """Return an entry of one command, whose body only a replica looks at."""
+    return encode_entry(2, [(1, EncodedCommand(WRITE_BATCH, body))])
+
+
 numbers = st.integers(0, NUMBER_MAX)
 groups = st.integers(0, 2**63 - 1)
 flags = st.booleans()
@@ -61,7 +75,8 @@ configurations = members()
 @st.composite
 def appends(draw: st.DrawFn) -> AppendRequest:
     before = draw(numbers)
-    commands = st.tuples(terms, st.binary(max_size=40), st.just(EntryKind.COMMAND))
+    bodies = st.just(b"") | st.binary(max_size=40).map(entry_of)
+    commands = st.tuples(terms, bodies, st.just(EntryKind.COMMAND))
     changes = st.tuples(terms, configurations.map(encode_configuration), st.just(CONFIGURATION))
     parts = draw(st.lists(commands | changes, max_size=4))
     entries = tuple(LogEntry(before + 1 + at, *part) for at, part in enumerate(parts))
@@ -146,7 +161,7 @@ def test_a_damaged_frame_is_refused_or_still_messages_of_this_sender(
 
 
 def test_large_messages_go_in_frames_of_their_own() -> None:
-    entry = LogEntry(1, 1, b"x" * (FRAME_BYTES_TARGET - 100))
+    entry = LogEntry(1, 1, entry_of(b"x" * (FRAME_BYTES_TARGET - 100 - HEADS)))
     large = GroupMessage(1, AppendRequest(SENDER, RECEIVER, 1, 0, 0, (entry,), 0))
     small = GroupMessage(2, Heartbeat(SENDER, RECEIVER, 1, 0))
     frames = list(encode_frames([large, large, small]))
@@ -206,14 +221,14 @@ def refused(frame: bytes) -> str:
 )
 def test_members_that_cannot_be_are_refused_before_any_log_holds_them(data: bytes) -> None:
     refused(request(wire.Entry(term=1, data=data, configuration=True)))
-    assert decode_frame(request(wire.Entry(term=1, data=data)), SENDER, RECEIVER)
+    assert decode_frame(request(wire.Entry(term=1, data=entry_of(data))), SENDER, RECEIVER)
 
 
 def test_an_entry_that_no_log_would_take_is_refused() -> None:
-    largest = wire.Entry(term=1, data=b"x" * ENTRY_BYTES_MAX)
+    largest = wire.Entry(term=1, data=entry_of(b"x" * (ENTRY_BYTES_MAX - HEADS)))
     [message] = decode_frame(request(largest), SENDER, RECEIVER)
     assert carried([message]) == [message]
-    refused(request(wire.Entry(term=1, data=b"x" * (ENTRY_BYTES_MAX + 1))))
+    refused(request(wire.Entry(term=1, data=entry_of(b"x" * (ENTRY_BYTES_MAX - HEADS + 1)))))
     assert "one message of at most" in refused(request(wire.Entry(term=1, data=bytes(15 * 2**20))))
 
 
@@ -239,8 +254,23 @@ def test_many_messages_go_in_frames_that_the_receiver_takes() -> None:
     assert carried(batch) == batch
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"garbage", "head is cut"),
+        (b"\x09" + encode_entry(2, [])[1:], "entry version 9"),
+        (encode_entry(2, []) + b"x", "too many"),
+        (entry_of(b"body")[:-1], "is cut"),
+        (encode_entry(2, [(1, EncodedCommand(99, b""))]), "command kind 99"),
+    ],
+)
+def test_an_entry_that_no_replica_could_apply_is_refused_before_any_log_holds_it(data, said):
+    text = refused(request(wire.Entry(term=1, data=data)))
+    assert said in text
+
+
 def test_the_longest_request_of_a_leader_is_taken_and_a_longer_one_is_not() -> None:
-    smallest = wire.Entry(term=1, data=bytes(ENTRY_HEAD_BYTES))
+    smallest = wire.Entry(term=1, data=encode_entry(2, []))
     count = REQUEST_BYTES_MAX // ENTRY_HEAD_BYTES
     assert count < REQUEST_ENTRIES_MAX
     [each] = decode_frame(request(*[smallest] * count), SENDER, RECEIVER)

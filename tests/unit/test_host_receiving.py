@@ -167,6 +167,20 @@ def test_pieces_that_are_not_the_state_are_sent_again_from_the_first_one() -> No
     assert sum(chunk.offset == 0 for chunk in chunks(net)) >= 3
 
 
+def test_what_was_damaged_at_its_sender_is_taken_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    takes: list[SnapshotMeta] = []
+    take, check = EngineSnapshots.take, EngineSnapshots.check
+    monkeypatch.setattr(
+        SlowSnapshots, "take", lambda self, meta: (takes.append(meta), take(self, meta))
+    )
+    # The first one that was taken never stands the check, however often it is sent.
+    monkeypatch.setattr(SlowSnapshots, "check", lambda *asked: len(takes) > 1 and check(*asked))
+    net, follower = far_behind()
+    arrives(net, follower)
+    assert follower.installs == 1
+    assert len(takes) == 2
+
+
 def test_the_log_is_not_reset_before_the_check_is_done() -> None:
     net, follower = far_behind()
     net.until(lambda: SlowSnapshots.asked.get("check", 0) >= 1)

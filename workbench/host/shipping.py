@@ -5,7 +5,9 @@
 
 One raft_snapshot serves all followers, as long as the log still goes on behind it. A piece that
 can no longer be read is no error: the follower is offered another raft_snapshot later. What
-nobody has read of for RELEASE_AFTER_TICKS is let go of: it takes room.
+nobody has read of for RELEASE_AFTER_TICKS is let go of: it takes room. A follower that had all of
+it and asks for its beginning has refused the whole, so it is taken anew: what was taken may be
+damaged here.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ class Shipping:
         self._taken: SnapshotMeta | None = None
         # Pieces that were still being made, by receiver.
         self._waiting: dict[int, ChunkWanted] = {}
+        # Who has been sent the last piece of what is taken.
+        self._ended: set[int] = set()
         self._asked = False
         self._idle_ticks = 0
 
@@ -61,10 +65,15 @@ class Shipping:
         """Take no raft_snapshot that was taken before for one of the state as it is now."""
         if self._taken is not None:
             self._taken = None
+            self._ended.clear()
             self._snapshots.release()
 
     def _supply(self, wanted: ChunkWanted) -> None:
         self._idle_ticks = 0
+        if wanted.offset == 0 and wanted.receiver in self._ended and wanted.meta == self._taken:
+            self.forget()
+            self._consensus.snapshot_gone(wanted)
+            return
         found = self._snapshots.read(wanted.meta, wanted.offset)
         if found is Waiting.WAIT:
             self._waiting[wanted.receiver] = wanted
@@ -72,9 +81,12 @@ class Shipping:
         elif found is None:
             if wanted.meta == self._taken:
                 self._taken = None
+                self._ended.clear()
             self._consensus.snapshot_gone(wanted)
         else:
             data, last = found
+            if last:
+                self._ended.add(wanted.receiver)
             self._consensus.supply_chunk(wanted, data, done=last)
 
     def _current(self, applied_index: int) -> SnapshotMeta:
@@ -82,5 +94,6 @@ class Shipping:
         self._idle_ticks = 0
         if self._taken is None or self._taken.index < self._consensus.compacted:
             self._taken = self._consensus.snapshot_meta(applied_index)
+            self._ended.clear()
             self._snapshots.take(self._taken)
         return self._taken

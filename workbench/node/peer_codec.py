@@ -33,6 +33,7 @@ from workbench.ports.peers import (
     VoteResponse,
 )
 from workbench.raft.membership import decode_configuration, encode_configuration
+from workbench.replica.entry import check_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -252,6 +253,7 @@ def _entry(index: int, entry: wire.Entry) -> LogEntry:
     if len(data) > ENTRY_BYTES_MAX:
         raise malformed(f"an entry of it has {len(data)} bytes, more than {ENTRY_BYTES_MAX}")
     if not entry.configuration:
+        _check_commands(data)
         return LogEntry(index, _number(entry.term), data)
     try:
         members = decode_configuration(data)
@@ -261,6 +263,16 @@ def _entry(index: int, entry: wire.Entry) -> LogEntry:
         raise malformed("a configuration of it names a member twice, or not in order")
     _check_members(members)
     return LogEntry(index, _number(entry.term), data, EntryKind.CONFIGURATION)
+
+
+def _check_commands(data: bytes) -> None:
+    """Refuse an entry that no replica could apply: in the log it would stop this one for good."""
+    if not data:
+        return  # the first entry of a term
+    try:
+        check_entry(data)
+    except Corruption as error:
+        raise malformed(error.message) from error
 
 
 def _check_members(members: Configuration) -> None:

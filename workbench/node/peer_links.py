@@ -67,8 +67,9 @@ SERVER_OPTIONS: Final = (
     *wire.SERVER_OPTIONS,
     ("grpc.http2.min_ping_interval_without_data_ms", int(PING_S * 500)),
 )
-# How gRPC says that a ping was not answered.
-_SILENT_WORDS: Final = ("keepalive", "ping timeout")
+# How gRPC says that a ping was not answered: by its reason, or where its own end of a connection
+# that is being given up was asked at that moment, in these words.
+_SILENT_WORDS: Final = ("keepalive", "ping timeout", "Internal error from Core")
 
 
 @dataclass(slots=True)
