@@ -55,6 +55,7 @@ def test_a_cluster_goes_up_is_shown_and_goes_down(
     assert "nothing to do: already up" in workbench("cluster", "up").out
     differs = workbench("cluster", "up", "--nodes", "3", "--json")
     assert (differs.status, differs.error["code"]) == (5, "cluster_differs")
+    assert "has nodes = 2, not 3" in differs.error["message"]
 
     killed = answer["nodes"][1]["pid"]
     os.kill(killed, signal.SIGKILL)
@@ -74,8 +75,9 @@ def test_a_cluster_goes_up_is_shown_and_goes_down(
         }
     ]
     away = workbench("cluster", "status").out
-    assert "node 2: " in away
-    assert node["last_line"] in away
+    assert "node 2: its process ended without a word (killed?); its last event: " in away
+    assert node["last_line"] not in away
+    assert answer["nodes"][1]["metrics_address"] in away
     assert away.splitlines()[-1] == f"next: workbench cluster up --dir {folder}"
 
     stopped = workbench("cluster", "down", "--json").json
@@ -120,6 +122,7 @@ def test_routes_of_a_file_and_options_of_the_configuration_hold(
         (["up", "--groups", "1000"], 2, "groups_out_of_range"),
         (["up", "--base-port", "65535"], 2, "port_out_of_range"),
         (["up", "--window", "soon"], 2, "duration_invalid"),
+        (["up", "--window", "7"], 2, "duration_invalid"),
         (["up", "--routes", "absent.json"], 1, "file_absent"),
         (["up", "--dir", "taken"], 5, "directory_foreign"),
         (["status", "--dir", "file"], 2, "usage"),

@@ -96,6 +96,7 @@ def test_what_cannot_be_is_refused_in_one_line(workbench: Callable[..., Any]) ->
     port = taken.rpartition(":")[2]
     outcome = workbench("cluster", "add-node", "--port", port, "--json")
     assert (outcome.status, outcome.error["code"]) == (5, "port_in_use")
+    assert outcome.error["hint"] == "stop what listens on that port, or choose another with --port"
     assert workbench("cluster", "status").status == 0
 
 
@@ -111,6 +112,10 @@ def test_a_wiped_node_is_told_and_the_others_serve(
     assert partly.status == 1
     assert "node 3: " in partly.out
     assert "lacks what node 3 promised its cluster to keep" in partly.out
+    place = f"--dir {folder}"
+    assert partly.out.splitlines()[-1] == (
+        f"next: workbench cluster remove-node 3 {place}, then workbench cluster add-node {place}"
+    )
     assert workbench("kv", "put", "k", "v", "--target", _url(workbench)).status == 0
     assert workbench("cluster", "remove-node", "3").status == 0
     assert workbench("cluster", "add-node").status == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
@@ -51,12 +52,18 @@ def test_what_is_put_is_got_scanned_and_deleted(workbench, target):
     assert "0x75ff" in some.out
     assert "user/1" not in some.out
     assert "1 row, and more follow" in some.err
-    workbench("kv", "delete", "user/1", "--target", target)
+    for _ in range(2):  # the second time there is nothing to delete
+        told = workbench("kv", "delete", "user/1", "--target", target).out
+        assert told.startswith("no value under user/1 any more, as of ")
     gone = workbench("kv", "get", "user/1", "--target", target, "--json")
     assert (gone.status, gone.error["code"]) == (1, "key_absent")
     before = str(put["commit_ts"])
     old = workbench("kv", "get", "user/1", "--read-ts", before, "--target", target)
     assert old.out == "hello\n"
+    newest = workbench("kv", "get", "0x75ff", "--read-ts", "0", "--target", target)
+    assert newest.out == "0x00ff\n"
+    late = workbench("kv", "get", "user/1", "--read-ts", "2999-01-01T00:00:00Z", "--target", target)
+    assert "leave read_ts (--read-ts) out" in late.err
     assert workbench("kv", "scan", "zz", "zzz", "--target", target).out == "no rows\n"
 
 
@@ -68,6 +75,8 @@ def test_what_is_put_is_got_scanned_and_deleted(workbench, target):
         (("get", "k", "--target", "node://127.0.0.1:65536"), "url_invalid"),
         (("get", "k", "--target", "node://127.0.0.1:99999"), "url_invalid"),
         (("get", "k", "--target", "node://127.0.0.1:0"), "url_invalid"),
+        (("get", "k", "--target", "node://:40101"), "url_invalid"),
+        (("get", "k", "--target", "node://http://127.0.0.1:40101"), "url_invalid"),
         (("get", "k"), "usage"),
         (("get", "0xz", "--target", "node://127.0.0.1:1"), "key_invalid"),
         (("put", "k", "0x0", "--target", "node://127.0.0.1:1"), "key_invalid"),
@@ -84,6 +93,28 @@ def test_wrong_keys_and_targets_are_told(workbench, arguments, code):
     outcome = workbench("kv", *arguments, "--json")
     assert outcome.status in {1, 2}
     assert outcome.error["code"] == code
+
+
+def test_what_only_looks_like_hex_is_told_how_to_be_written(workbench, target):
+    refused = workbench("kv", "put", "0xzz", "v", "--target", target, "--json").error
+    assert refused["hint"].endswith(f" 0x{b'0xzz'.hex()}")
+    typed = refused["hint"].rpartition(" ")[2]
+    assert workbench("kv", "put", typed, "v", "--target", target).status == 0
+    assert workbench("kv", "get", typed, "--target", target).out == "v\n"
+
+
+@pytest.mark.parametrize("value", [b"", b"-", b"0x00\n", bytes(range(256)) * 4_096])
+def test_a_value_of_a_dash_is_read_from_stdin_as_it_comes(workbench, target, monkeypatch, value):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(value)))
+    assert workbench("kv", "put", "piped", "-", "--target", target).status == 0
+    got = workbench("kv", "get", "piped", "--target", target, "--json").json
+    assert bytes.fromhex(got["rows"][0]["value"]) == value
+
+
+def test_more_on_stdin_than_a_value_may_have_is_refused(workbench, target, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"v" * (2**20 + 1))))
+    refused = workbench("kv", "put", "piped", "-", "--target", target, "--json")
+    assert refused.error["code"] == "value_too_long"
 
 
 def test_reserved_keys_are_refused_and_an_absent_one_is_put_once(workbench, target):
@@ -145,6 +176,24 @@ def test_routes_are_listed_owned_and_their_history_is_told(workbench, nodes, tar
     assert "the oldest that is known" in human
     ahead = workbench("routes", "at", "9999", "--target", target, "--json")
     assert ahead.error["code"] == "catalog_version_ahead"
+    assert "`workbench routes history`" in ahead.error["message"]
+
+
+def test_version_0_is_said_to_be_the_configuration_and_no_version_of_the_catalog(workbench, target):
+    told = workbench("routes", "at", "0", "--target", target)
+    assert told.out.startswith(
+        "Routes of catalog version 0: as configured, before the first version"
+    )
+    history = workbench("routes", "history", "--target", target, "--json").json
+    assert 0 not in [each["catalog_version"] for each in history["versions"]]
+
+
+@pytest.mark.parametrize("version", ["foo", "-1", "1.5", "²", "9" * 20])
+def test_what_is_no_catalog_version_is_told_where_they_are_listed(workbench, target, version):
+    for arguments in (("at", "--", version), ("owner", "k", f"--version={version}")):
+        refused = workbench("routes", arguments[0], "--target", target, "--json", *arguments[1:])
+        assert (refused.status, refused.error["code"]) == (2, "usage")
+        assert "is no catalog version" in refused.error["message"]
 
 
 def test_collect_records_every_version_that_came_between_two_rounds(workbench, nodes, target):

@@ -17,7 +17,7 @@ from workbench.node.config import read_config
 from workbench.node.directory import holder_of
 from workbench.session import node_process
 from workbench.session.local_cluster import ClusterStatus, down, running, status, up
-from workbench.session.membership import remove_node
+from workbench.session.membership import add_node, remove_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,9 +176,11 @@ def test_one_damaged_configuration_keeps_no_command_from_the_others(folder: Path
         client.put(b"k", b"v")
     assert file.read_text() == damaged, "what a user may mend is not written over"
 
-    with pytest.raises(InvalidInput) as caught:
-        remove_node(folder, 1)
-    assert caught.value.code == "config_invalid"
+    for change in (lambda: remove_node(folder, 1), lambda: add_node(folder)):
+        with pytest.raises(InvalidInput) as caught:
+            change()
+        assert caught.value.code == "config_invalid"
+        assert "`workbench cluster remove-node 2` first" in caught.value.hint
     file.write_text(whole)
     assert up(folder).up
     cut(file)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 from concurrent import futures
 
 import grpc
@@ -18,6 +21,7 @@ from workbench.errors import (
 )
 from workbench.model.keys import Span
 from workbench.node import wire
+from workbench.node.client import NodeClient
 from workbench.node.proto import distribution_pb2 as distribution
 from workbench.node.proto import rawkv_pb2 as rawkv
 from workbench.node.proto import workbench_v1_pb2 as v1
@@ -260,3 +264,27 @@ def test_a_request_id_that_no_header_carries_is_refused_before_the_call(request_
 def test_a_client_needs_an_address_and_a_timeout(addresses, timeout_s):
     with pytest.raises(InvalidArgument):
         RawClient(addresses, timeout_s=timeout_s)
+
+
+def test_a_port_of_metrics_is_told_from_one_where_nobody_listens():
+    def answer(listener):
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection, contextlib.suppress(OSError):
+                connection.recv(1_024)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        thread = threading.Thread(target=answer, args=(listener,), daemon=True)
+        thread.start()
+        with NodeClient([address], timeout_s=5.0) as client, pytest.raises(Unavailable) as refused:
+            client.status()
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5.0)
+    assert refused.value.code == "node_unreachable"
+    assert "does not speak gRPC" in refused.value.message
+    assert "metrics" in refused.value.hint

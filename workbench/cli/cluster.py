@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -18,10 +19,11 @@ from workbench.cli.common import (
     warn,
 )
 from workbench.errors import AlreadyExists
+from workbench.model.recovery import DAMAGED_NODE_HINT
 from workbench.report.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from workbench.model.routes import RouteDescriptor
     from workbench.session.loading import Loaded
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 EXIT_FAILURE: Final = 1
+# What a node says last that starts with none of what it had promised (`directory_wiped`).
+WIPED_NODE_HINT: Final = "remove the node from the cluster and add another"
 DEFAULT_DIRECTORY: Final = "./.workbench/cluster"
 COLUMNS: Final = (
     ("node", "right"),
@@ -42,6 +46,7 @@ COLUMNS: Final = (
     ("term", "right"),
     ("commit", "right"),
     ("applied", "right"),
+    ("metrics", "left"),
 )
 
 
@@ -168,9 +173,10 @@ def up_(directory: Path, routes: str | None, as_json: bool, **options: int | Non
 def status_(directory: Path, as_json: bool) -> int:
     """Show the nodes and what each says of its groups; exit with 1 where a node is not up.
 
-    Of a node that is not up, the last line of its node.log is shown; of one whose node.toml is
-    damaged, what is wrong with it, and the status is 1. In JSON, metrics_address is where it serves
-    /metrics, /healthz and /readyz. What a node that does not answer would say is null.
+    Of a node that is not up, why, as far as its process and the last line of its node.log tell, and
+    what to do next; of one whose node.toml is damaged, what is wrong with it, and the status is 1.
+    Under metrics it serves /metrics, /healthz and /readyz. In JSON, what a node that does not
+    answer would say is null.
 
     \b
     Examples:
@@ -271,7 +277,10 @@ def load_(
 
 def _print_load(done: Loaded) -> None:
     played, checked = done.played, done.checked
-    click.echo(f"trace     {done.trace}, made in {played.seconds:.0f} s")
+    made = f"made in {played.seconds:.0f} s"
+    if done.ended is not None:
+        made = f"of which {counted(played.accesses, 'access was', 'accesses were')} {made}"
+    click.echo(f"trace     {done.trace}, {made}")
     click.echo(
         f"cluster   {counted(played.writes, 'write')} acknowledged, "
         f"{counted(played.reads, 'read')} answered, {counted(played.retries, 'request')} made again"
@@ -312,30 +321,95 @@ def _load_fields(done: Loaded) -> dict[str, Any]:
 
 
 def _print_why(found: ClusterStatus) -> None:
-    """Print what each node that is not up wrote last, and what to do."""
+    """Print what is wrong with each node that is not up, and what to do."""
     for line in why_texts(found):
         click.echo(line)
 
 
 def why_texts(found: ClusterStatus) -> list[str]:
-    """Return what each node wrote last that is not up, what is damaged, and what to do."""
-    away = [node for node in found.nodes if not node.up]
-    lines = []
-    for node in away:
-        said = "nothing in its node.log" if node.last_line is None else node.last_line
-        said = "it is being added, and has no vote yet" if node.joining else said
-        lines.append(f"node {node.node}: {said if node.problem is None else node.problem}")
+    """Return what is wrong with each node that is not up, what is damaged, and what to do."""
+    lines = [f"node {node.node}: {_why(node)}" for node in found.nodes if not node.up]
     damaged = [node for node in found.nodes if node.problem is not None]
     lines += [f"node {node.node}, which runs: {node.problem}" for node in damaged if node.up]
-    for node in damaged:
-        lines.append(
-            f"next: restore {node.dir / 'node.toml'}, "
-            f"or workbench cluster remove-node {node.node} --dir {found.dir}"
+    return lines + [f"next: {what}" for what in _next(found, damaged)]
+
+
+def _next(found: ClusterStatus, damaged: Sequence[NodeState]) -> list[str]:
+    """Return what helps the nodes that are not up, in the order in which to do it."""
+    place = f"--dir {found.dir}"
+    steps = [
+        f"restore {node.dir / 'node.toml'}, or workbench cluster remove-node {node.node} {place}"
+        for node in damaged
+    ]
+    away = [node for node in found.nodes if not node.up and node.problem is None]
+    if away and all(node.joining for node in away):
+        return [*steps, f"workbench cluster add-node {place}"]
+    lost = [node for node in away if _is_lost(node)]
+    for node in lost:
+        others = {group for each in found.nodes if each is not node for group in each.groups}
+        if others.issuperset(node.groups):
+            steps.append(
+                f"workbench cluster remove-node {node.node} {place}, "
+                f"then workbench cluster add-node {place}"
+            )
+        else:
+            steps.append(f"bring {node.dir} back, or make a new cluster and restore an export")
+    rest = [node for node in away if node not in lost]
+    hung = [str(node.pid) for node in rest if node.pid is not None and node.status is None]
+    if hung:
+        steps.append(
+            f"where that goes on, kill -9 {' '.join(hung)}, then workbench cluster up {place}"
         )
-    if away and not damaged:
-        command = "add-node" if all(node.joining for node in away) else "up"
-        lines.append(f"next: workbench cluster {command} --dir {found.dir}")
-    return lines
+    elif any(node.pid is None for node in rest) and not damaged:
+        steps.append(f"workbench cluster up {place}")
+    elif rest and not damaged:
+        steps.append(f"workbench cluster status {place}, in a moment")
+    return steps
+
+
+def _why(node: NodeState) -> str:
+    """Return why a node is not up, as far as that shows from here."""
+    if node.problem is not None:
+        return node.problem
+    if node.joining:
+        return "it is being added, and has no vote yet"
+    if node.status is not None:
+        idle = [
+            str(group.group)
+            for group in node.status.groups
+            if not group.serving and group.leader_node in {0, node.node}
+        ]
+        return f"it knows of no leader of group {', '.join(idle)}"
+    if node.pid is not None:
+        return f"process {node.pid} holds its directory and does not answer: it starts, or hangs"
+    return "nothing in its node.log" if node.last_line is None else _end_text(node.last_line)
+
+
+def _end_text(line: str) -> str:
+    """Return how a process ended that wrote `line` last."""
+    event, at = _event(line)
+    if event is None:
+        return line
+    if event == "stopped":
+        return f"it was stopped at {at}"
+    return f"its process ended without a word (killed?); its last event: {event} at {at}"
+
+
+def _event(line: str) -> tuple[str | None, str]:
+    """Return the name and the time of an event of node.log; None where the line is none."""
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError):
+        return None, ""
+    if not isinstance(fields, dict) or not isinstance(fields.get("event"), str):
+        return None, ""
+    return fields["event"], str(fields.get("time"))
+
+
+def _is_lost(node: NodeState) -> bool:
+    """Tell whether a node ended because its files are gone or damaged: no start helps it."""
+    said = node.last_line or ""
+    return node.pid is None and any(hint in said for hint in (DAMAGED_NODE_HINT, WIPED_NODE_HINT))
 
 
 def state_text(node: NodeState) -> str:
@@ -366,6 +440,7 @@ def _print(found: ClusterStatus) -> None:
 def _rows(node: NodeState) -> list[list[str]]:
     pid = "" if node.pid is None else str(node.pid)
     head = [str(node.node), node.address, state_text(node), pid]
+    metrics = "" if node.metrics_address is None else node.metrics_address
     rows = []
     for group in node.groups:
         known = node.group(group)
@@ -373,8 +448,8 @@ def _rows(node: NodeState) -> list[list[str]]:
         if known is not None:
             counts = (known.term, known.commit_index, known.applied_index)
             tail = [known.role, *(f"{count:,}" for count in counts)]
-        rows.append([*head, str(group), *tail])
-    return rows or [[*head, "", "", "", "", ""]]
+        rows.append([*head, str(group), *tail, metrics])
+    return rows or [[*head, "", "", "", "", "", metrics]]
 
 
 def _fields(found: ClusterStatus) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from workbench.cli.common import Duration, emit, json_option, print_table
-from workbench.errors import InvalidArgument, NotFound
+from workbench.errors import InvalidArgument, InvalidInput, NotFound
 from workbench.model.keys import check_key, printable_key
 from workbench.report.words import counted
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from workbench.node.kv_client import Kv
 
 SCHEME: Final = "node://"
-PORT_MAX: Final = 65_535
 SCAN_ROWS: Final = 100
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -56,13 +56,11 @@ def target_options(command: F) -> F:
 
 def addresses_of(target: str) -> list[str]:
     """Return the addresses that a `node://` URL names; raises InvalidArgument (`url_invalid`)."""
+    from workbench.client.checks import PORT_MAX, is_address  # not needed for a page of help
+
     addresses = [each for each in target.removeprefix(SCHEME).removesuffix("/").split(",") if each]
-    ports = [each.rpartition(":")[2] for each in addresses]
-    sound = all(
-        port.isascii() and port.isdecimal() and len(port) < 6 and 0 < int(port) <= PORT_MAX
-        for port in ports
-    )
-    if not target.startswith(SCHEME) or not addresses or not sound:
+    sound = addresses and all(map(is_address, addresses))
+    if not target.startswith(SCHEME) or not sound:
         raise InvalidArgument(
             f"{target!r} names no nodes",
             code="url_invalid",
@@ -76,10 +74,13 @@ def bytes_of(text: str, what: str) -> bytes:
     try:
         return bytes.fromhex(text[2:]) if text.startswith("0x") else text.encode()
     except ValueError as error:
+        # What was typed may be no UTF-8 either; these are the bytes that were.
+        typed = text.encode(errors="surrogateescape").hex()
+        rule = "after 0x come pairs of hex digits" if text.startswith("0x") else "that is no UTF-8"
         raise InvalidArgument(
-            f"{what} is {text!r}, and after 0x come pairs of hex digits",
+            f"{what} is {text!r}, and {rule}",
             code="key_invalid",
-            hint="write it as text, or as 0x and hex digits",
+            hint=f"where it is meant as it stands, write its bytes: 0x{typed}",
         ) from error
 
 
@@ -112,12 +113,15 @@ def kv() -> None:
 def put(key: str, value: str, expire_ms: int | None, if_absent: bool, **given: Any) -> None:
     """Write one key, exactly once.
 
+    VALUE of - reads it from stdin, byte by byte as it comes; the value "-" itself is 0x2d.
+
     \b
     Examples:
       workbench kv put user/17 hello --target node://127.0.0.1:40101
       workbench kv put 0x0102 0xff --target node://127.0.0.1:40101 --json
       workbench kv put session/9 x --expire-in 10m --target node://127.0.0.1:40101
       workbench kv put lock mine --if-absent --target node://127.0.0.1:40101
+      workbench kv put page/1 - --target node://127.0.0.1:40101 < page.html
     """
     from workbench.node.kv_client import Mutation, Precondition
     from workbench.session.system import SystemClock
@@ -126,7 +130,7 @@ def put(key: str, value: str, expire_ms: int | None, if_absent: bool, **given: A
     expire_at_ms = 0
     if expire_ms is not None:
         expire_at_ms = int(SystemClock().now().timestamp() * 1_000) + expire_ms
-    mutation = Mutation(data, bytes_of(value, "value"), expire_at_ms)
+    mutation = Mutation(data, _value_of(value), expire_at_ms)
     preconditions = [Precondition(data)] if if_absent else []
     with _open(given) as client:
         written = client.write([mutation], preconditions=preconditions)
@@ -142,7 +146,7 @@ def put(key: str, value: str, expire_ms: int | None, if_absent: bool, **given: A
 @target_options
 @json_option
 def delete(key: str, **given: Any) -> None:
-    """Delete one key, exactly once.
+    """Delete one key, exactly once; whether it had a value is not told.
 
     \b
     Examples:
@@ -155,12 +159,13 @@ def delete(key: str, **given: Any) -> None:
         fields = {"key": data.hex(), "commit_ts": written.commit_ts, "index": written.index}
         emit("kv_put", {**fields, "expire_at_ms": None})
     else:
-        click.echo(f"deleted {printable_key(data)} at {written.commit_ts}")
+        # The answer does not tell whether there was one.
+        click.echo(f"no value under {printable_key(data)} any more, as of {written.commit_ts}")
 
 
 @kv.command()
 @click.argument("keys", metavar="KEY...", nargs=-1, required=True)
-@click.option("--read-ts", metavar="HLC|TIME", help="As of when; default: now.")
+@click.option("--read-ts", metavar="HLC|TIME", help="As of when; default, and 0: now.")
 @target_options
 @json_option
 def get(keys: tuple[str, ...], read_ts: str | None, **given: Any) -> None:
@@ -200,7 +205,7 @@ def get(keys: tuple[str, ...], read_ts: str | None, **given: Any) -> None:
 )
 @click.option("--reverse", is_flag=True, help="The largest keys first.")
 @click.option("--keys-only", is_flag=True, help="Leave the values out.")
-@click.option("--read-ts", metavar="HLC|TIME", help="As of when; default: now.")
+@click.option("--read-ts", metavar="HLC|TIME", help="As of when; default, and 0: now.")
 @target_options
 @json_option
 def scan(
@@ -303,8 +308,24 @@ def _open(given: dict[str, Any]) -> Kv:
     return Kv(addresses_of(given["target"]), options=options, timeout_s=given["timeout_ms"] / 1_000)
 
 
+def _value_of(text: str) -> bytes:
+    if text != "-":
+        return bytes_of(text, "value")
+    from workbench.model.limits import VALUE_BYTES_MAX
+
+    data = sys.stdin.buffer.read(VALUE_BYTES_MAX + 1)
+    if len(data) > VALUE_BYTES_MAX:
+        raise InvalidInput(
+            f"stdin has more than {VALUE_BYTES_MAX} bytes, the limit of a value",
+            code="value_too_long",
+            hint="store it in parts, under several keys",
+        )
+    return data
+
+
 def _read_ts(text: str | None) -> int:
-    if text is None:
+    # 0 is the newest here as it is on the wire, not the year 1970.
+    if text is None or text == "0":
         return 0
     from workbench.session.exporting_state import parse_read_ts  # slow to load
 

@@ -20,8 +20,28 @@ if TYPE_CHECKING:
     from workbench.node.client import NodeClient
 
 HISTORY_ROWS: Final = 50
+VERSION_DIGITS_MAX: Final = 19
 
 F = TypeVar("F", bound="Callable[..., Any]")
+
+
+class CatalogVersion(click.ParamType[int]):
+    """A version of the route catalog; 0 is what the nodes' configuration has."""
+
+    name = "version"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return it as a number."""
+        if isinstance(value, int):
+            return value
+        if not (value.isascii() and value.isdecimal() and len(value) <= VERSION_DIGITS_MAX):
+            self.fail(
+                f"{value!r} is no catalog version: write a number, as `workbench routes history` "
+                "lists them",
+                param,
+                ctx,
+            )
+        return int(value)
 
 
 def source_options(command: F) -> F:
@@ -72,15 +92,18 @@ def list_(as_json: bool, **given: Any) -> None:
     else:
         with _client(given) as client:
             snapshot = client.list_routes()
-    _show(snapshot.catalog_version, snapshot.routes, as_json=as_json)
+    _show(snapshot.catalog_version, snapshot.routes, given, as_json=as_json)
 
 
 @routes.command()
-@click.argument("version", type=click.IntRange(min=0))
+@click.argument("version", type=CatalogVersion())
 @source_options
 @json_option
 def at(version: int, as_json: bool, **given: Any) -> None:
     """List the routes of one catalog version.
+
+    Of a running cluster, version 0 is what its nodes' configuration has: the routes before the
+    first version that `routes history` lists.
 
     \b
     Examples:
@@ -88,12 +111,12 @@ def at(version: int, as_json: bool, **given: Any) -> None:
       workbench routes at 7 --cluster local --json
     """
     snapshot = _of_version(version, given)
-    _show(snapshot.catalog_version, snapshot.routes, as_json=as_json)
+    _show(snapshot.catalog_version, snapshot.routes, given, as_json=as_json)
 
 
 @routes.command()
 @click.argument("key")
-@click.option("--version", type=click.IntRange(min=0), help="In this one; default: the newest.")
+@click.option("--version", type=CatalogVersion(), help="In this one; default: the newest.")
 @source_options
 @json_option
 def owner(key: str, version: int | None, as_json: bool, **given: Any) -> None:
@@ -119,7 +142,7 @@ def owner(key: str, version: int | None, as_json: bool, **given: Any) -> None:
             code="route_absent",
             hint="list the routes: there is a gap between them",
         )
-    _show(snapshot.catalog_version, found, as_json=as_json)
+    _show(snapshot.catalog_version, found, given, as_json=as_json)
 
 
 @routes.command()
@@ -268,15 +291,17 @@ def _fields(route: RouteDescriptor) -> dict[str, Any]:
     }
 
 
-def _show(version: int, found: Sequence[RouteDescriptor], *, as_json: bool) -> None:
+def _show(
+    version: int, found: Sequence[RouteDescriptor], given: dict[str, Any], *, as_json: bool
+) -> None:
     if as_json:
         emit("routes", {"catalog_version": version, "routes": [_fields(route) for route in found]})
         return
     if not found:
-        warn(f"catalog version {version} has no routes")
+        warn(f"{_named(version, given)} has no routes")
         return
     print_table(
-        f"Routes of catalog version {version}",
+        f"Routes of {_named(version, given)}",
         [
             ("route", "right"),
             ("group", "right"),
@@ -295,3 +320,9 @@ def _show(version: int, found: Sequence[RouteDescriptor], *, as_json: bool) -> N
             for route in found
         ],
     )
+
+
+def _named(version: int, given: dict[str, Any]) -> str:
+    configured = version == 0 and given["target"] is not None
+    rest = ": as configured, before the first version" if configured else ""
+    return f"catalog version {version}{rest}"

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 PORT_MAX: Final = 65_535
 
 
-def is_port(text: str) -> bool:
-    """Tell whether `text` is a TCP port that can be called."""
-    return text.isascii() and text.isdecimal() and len(text) < 6 and 0 < int(text) <= PORT_MAX
+def is_address(text: str) -> bool:
+    """Tell whether `text` is HOST:PORT, with a port that can be called."""
+    host, _, port = text.rpartition(":")
+    number = int(port) if port.isascii() and port.isdecimal() and len(port) < 6 else 0
+    return bool(host) and "/" not in host and 0 < number <= PORT_MAX
 
 
 def checked_addresses(addresses: Iterable[object]) -> tuple[str, ...]:
@@ -40,14 +42,11 @@ def checked_addresses(addresses: Iterable[object]) -> tuple[str, ...]:
         )
     found: list[str] = []
     for each in addresses:
-        if isinstance(each, str):
-            host, _, port = each.rpartition(":")
-            if host and "/" not in host and is_port(port):
-                found.append(each)
-                continue
-        raise InvalidArgument(
-            f"the address {each!r} is no HOST:PORT", code="client_arguments", hint=hint
-        )
+        if not isinstance(each, str) or not is_address(each):
+            raise InvalidArgument(
+                f"the address {each!r} is no HOST:PORT", code="client_arguments", hint=hint
+            )
+        found.append(each)
     return tuple(found)
 
 

@@ -31,5 +31,5 @@ def read_ts_ahead(read_ts: int, now_ms: int) -> InvalidInput:
         f"read_ts {read_ts} lies {hlc_ms(read_ts) - now_ms} ms ahead of the leader's clock, more "
         f"than {CLIENT_CLOCK_AHEAD_MS_MAX}",
         code="read_ts_ahead",
-        hint="read at 0 for the latest, or check the client's clock",
+        hint="leave read_ts (--read-ts) out to read the latest, or check the client's clock",
     )

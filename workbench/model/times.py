@@ -72,17 +72,19 @@ def parse_duration_ms(text: str) -> int:
     """Return the milliseconds that `text` names: a whole number with ms, s, m, h or d.
 
     Raises:
-        InvalidArgument: `text` is not of that form, or not positive.
+        InvalidArgument: `text` is not of that form, has no unit, or is not positive.
     """
     digits = text.rstrip("mshd")
-    unit = text[len(digits) :] or "s"
-    if (
-        digits.isascii()
-        and digits.isdecimal()
-        and unit in DURATION_UNITS_MS
-        and (value := int(digits)) > 0
-    ):
-        return value * DURATION_UNITS_MS[unit]
+    unit = text[len(digits) :]
+    if digits.isascii() and digits.isdecimal() and (value := int(digits)) > 0:
+        if unit in DURATION_UNITS_MS:
+            return value * DURATION_UNITS_MS[unit]
+        if not unit:  # a guess would be wrong by days where old versions are dropped
+            raise InvalidArgument(
+                f"duration {text!r} has no unit",
+                code="duration_invalid",
+                hint=f"{text} of what? write {text}ms, {text}s, {text}m, {text}h or {text}d",
+            )
     raise InvalidArgument(
         f"duration {text!r} is not a positive whole number with a unit",
         code="duration_invalid",

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar, cast
 import grpc
 from google.protobuf.message import Message
 
+from workbench.client.checks import checked_addresses
 from workbench.client.machine import Client, Options
 from workbench.client.values import Ask, Done, Failed, Send, Told
 from workbench.client.values import failure_of as fate_of
@@ -66,6 +67,7 @@ class Caller:
     """
 
     def __init__(self, addresses: Sequence[str], *, timeout_s: float = TIMEOUT_S) -> None:
+        addresses = checked_addresses(addresses)
         if not addresses or timeout_s <= 0:
             raise InvalidArgument(
                 f"{len(addresses)} addresses and a timeout of {timeout_s} s",

@@ -63,6 +63,7 @@ EXHAUSTED_CODES: Final = frozenset({"queue_full"})
 MESSAGE_CHARS_MAX: Final = 1024
 # gRPC says so only where no byte of the call has left this machine.
 _NO_CONNECTION: Final = "failed to connect to all addresses"
+_OTHER_PROTOCOL: Final = "Failed parsing HTTP/2"
 _NO_SUCH_HOST: Final = ("errors resolving ", "DNS resolution failed")
 
 _STATUS_OF_KIND: Final[Mapping[str, grpc.StatusCode]] = {
@@ -215,11 +216,15 @@ def _foreign(
 
 
 def _not_reached(failure: Failure, peer: str) -> Unavailable:
-    what, hint = "", "check that the node runs and the address is right"
+    text = f"no connection to {peer}"
+    hint = "check that the node runs and the address is right"
     if failure.details.startswith(_NO_SUCH_HOST):
-        what = ": its host name has no address"
+        text += ": its host name has no address"
         hint = "check the spelling of the name, and that this machine resolves it"
-    return Unavailable(f"no connection to {peer}{what}", code="node_unreachable", hint=hint)
+    elif _OTHER_PROTOCOL in failure.details:
+        text += ": what listens there does not speak gRPC"
+        hint = "name the port that the node listens at, not the one of its metrics"
+    return Unavailable(text, code="node_unreachable", hint=hint)
 
 
 def _timed_out(failure: Failure) -> bool:

@@ -242,7 +242,7 @@ class Catalog:
             raise Unavailable(
                 f"catalog version {version} has not been made, the newest is {self.state.version}",
                 code="catalog_version_ahead",
-                hint="try again",
+                hint="see `workbench routes history` for those that were, or wait for it",
             )
         if version < self.delta_floor:
             raise NotFound(

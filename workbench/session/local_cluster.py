@@ -373,7 +373,7 @@ def _new(directory: Path, options: ClusterOptions) -> tuple[NodeConfig, ...]:
     )
     check_config(configs[0], "the new cluster")
     for config in configs:
-        check_port_free(config)
+        check_port_free(config, option="--base-port")
     for config in configs:
         make_folder(config.dir)
         write_config(config_file(config.dir), config)
@@ -405,10 +405,13 @@ def _check_same(directory: Path, configs: Sequence[NodeConfig], options: Cluster
         wanted = asked.get(name)
         if wanted is not None and wanted != value:
             shown = "other routes" if name == "routes" else f"{name} = {value}, not {wanted}"
+            change = "add or remove nodes while it runs" if name == "nodes" else ""
             raise Conflict(
-                f"the cluster in {directory} was made with {shown}",
+                f"the cluster in {directory} has {shown}",
                 code="cluster_differs",
-                hint="leave the option out to start it as it is, or choose another directory",
+                hint="leave the option out to start it as it is, "
+                + (f"{change}, " if change else "")
+                + "or choose another directory for a new one",
             )
 
 

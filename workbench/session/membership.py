@@ -44,7 +44,7 @@ from workbench.session.node_process import (
 from workbench.session.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
@@ -90,12 +90,16 @@ def add_node(directory: Path, *, port: int | None = None, progress: Progress = s
     Raises:
         NotFound: `cluster_absent`.
         Conflict: `cluster_busy`, `port_in_use`.
+        InvalidInput: the configuration of one of its nodes is damaged.
         Unavailable: a group has no leader; `node_start_failed`, `catch_up_timed_out`. The same
             command goes on where it was.
     """
     directory = directory.resolve()
     with cluster.exclusive(directory):
-        configs = cluster.read(directory)
+        files = cluster.look(directory)
+        for node, problem in files.problems.items():  # its file would be written anew
+            raise _hinted(problem, node, files.problems)
+        configs = files.configs
         joining = _begun(configs)
         if joining is None:
             configs, joining = _write_joining(directory, configs, port)
@@ -150,7 +154,7 @@ def remove_node(directory: Path, node: int, *, progress: Progress = silent) -> R
             )
         for other, problem in files.problems.items():
             if other != node:  # its file would be written anew, from what others say of it
-                raise problem
+                raise _hinted(problem, other, files.problems)
         running = {each.node for each in others if _answers(each)}
         with AdminClient([each.listen for each in others], timeout_s=CALL_S) as client:
             for done, group in enumerate(leaving.groups):
@@ -234,7 +238,7 @@ def _write_joining(
         metrics_listen=f"{HOST}:{metrics}",
         founded=False,
     )
-    check_port_free(joining)
+    check_port_free(joining, option="--port")
     joining.dir.mkdir(mode=0o700, exist_ok=True)
     changed = [*(replace(each, members=members) for each in configs), joining]
     for each in reversed(changed):
@@ -374,6 +378,16 @@ def _forget(directory: Path, others: Sequence[NodeConfig], node: int) -> None:
         )
         write_config(cluster.config_file(each.dir), replace(each, members=members))
     cluster.write_list(directory, others)
+
+
+def _hinted(
+    problem: WorkbenchError, node: int, problems: Mapping[int, WorkbenchError]
+) -> WorkbenchError:
+    """Say with a damaged configuration what to do about its node first."""
+    problem.hint = f"restore it, or `workbench cluster remove-node {node}` first; see docs/nodes.md"
+    if len(problems) > 1:  # each of these would keep the other from being taken out
+        problem.hint = "restore all but one of the damaged configurations; see docs/nodes.md"
+    return problem
 
 
 def _node_absent(node: int, configs: Sequence[NodeConfig]) -> NotFound:

@@ -266,18 +266,18 @@ def choose_ports(nodes: int, base_port: int | None) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
-def check_port_free(config: NodeConfig) -> None:
-    """Check that nobody listens where the node is to.
+def check_port_free(config: NodeConfig, *, option: str | None = None) -> None:
+    """Check that nobody listens where the node is to; `option` is how another port is asked for.
 
     Raises:
         Conflict: `port_in_use`.
     """
     for address in (config.listen, config.metrics_listen):
         if address is not None:
-            _check_free(config.node, address)
+            _check_free(config.node, address, option)
 
 
-def _check_free(node: int, address: str) -> None:
+def _check_free(node: int, address: str, option: str | None) -> None:
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     with socket.socket(family) as probe:
@@ -288,8 +288,9 @@ def _check_free(node: int, address: str) -> None:
         except OSError as error:
             if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
                 raise
+            choice = "" if option is None else f", or choose another with {option}"
             raise Conflict(
                 f"node {node} cannot listen on {address}: {error.strerror}",
                 code="port_in_use",
-                hint="stop what listens there, or choose other ports with --base-port",
+                hint=f"stop what listens on that port{choice}",
             ) from error
