@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from workbench.model.keys import KEY_BYTES_MAX, Span
@@ -347,3 +349,80 @@ def test_hot_key_as_long_as_a_key_may_be_is_parted_at_its_neighbour():
 @pytest.mark.parametrize("buckets", [1, 2, 16])
 def test_one_key_needs_no_bounds(buckets):
     assert refine((), {b"a": 1_000}, buckets) == ()
+
+
+# --- buckets that other nodes chose
+
+
+def told(*cuts):
+    """Return the buckets of route 1 as another node tells them."""
+    return {1: [Span(a, b) for a, b in pairwise([b"", *cuts, None])]}
+
+
+def test_a_new_leader_goes_on_with_the_buckets_of_the_one_before():
+    made = sampler(led=frozenset())
+    made.learn(START_US, told(key(2), key(5), key(7)))
+    made.advance(START_US + WINDOW_US)
+    made.set_routes(ONE, ALL, START_US + WINDOW_US + 300_000)
+    spread(made, range(100), 20)
+    made.advance(START_US + 2 * WINDOW_US)
+    assert bounds(window(made)) == [b"", key(2), key(5), key(7)]
+    assert window(made).rows[0].coverage == 0.7
+
+
+def test_of_two_windows_the_later_one_is_learned_whatever_comes_last():
+    made = sampler(led=frozenset())
+    made.learn(START_US + WINDOW_US, told(key(3), key(6)))
+    made.learn(START_US, told(key(2), key(5)))
+    made.set_routes(ONE, ALL, START_US + WINDOW_US)
+    made.advance(START_US + 2 * WINDOW_US)
+    assert bounds(window(made)) == [b"", key(3), key(6)]
+
+
+def test_whoever_leads_keeps_its_buckets_and_takes_over_only_finer_ones():
+    made = sampler()
+    spread(made, range(8), 1)
+    made.advance(START_US + WINDOW_US)
+    chosen = bounds(window(made))
+    assert len(chosen) == 2
+    made.learn(START_US + WINDOW_US, told(key(1), key(2)))
+    made.advance(START_US + 2 * WINDOW_US)
+    assert bounds(window(made)) == chosen
+    made.learn(START_US + 2 * WINDOW_US, told(key(2), chosen[1], key(7)))
+    made.advance(START_US + 4 * WINDOW_US)
+    assert bounds(window(made)) == [b"", key(2), chosen[1], key(7)]
+
+
+def test_what_was_told_of_before_this_node_led_changes_nothing_after_it_did():
+    made = sampler()
+    spread(made, range(8))
+    made.advance(START_US + WINDOW_US)
+    chosen = bounds(window(made))
+    made.set_routes(ONE, frozenset(), START_US + WINDOW_US + 1)
+    made.learn(START_US, told(key(1), key(3), key(6)))
+    made.set_routes(ONE, ALL, START_US + WINDOW_US + 2)
+    made.advance(START_US + 2 * WINDOW_US)
+    assert bounds(window(made)) == chosen
+
+
+@pytest.mark.parametrize(
+    "buckets",
+    [
+        {},
+        {1: []},
+        {7: [Span(b"", b"m"), Span(b"m", None)]},
+        told(),
+        told(b"a", b"b", b"c", b"d"),
+        {1: [Span(b"", b"m"), Span(b"n", None)]},
+        {1: [Span(b"a", b"m"), Span(b"m", None)]},
+        {1: [Span(b"", b"m"), Span(b"m", b"n")]},
+        {1: [Span(b"m", None), Span(b"", b"m")]},
+    ],
+)
+def test_what_is_no_partition_of_the_route_is_not_learned(buckets):
+    made = sampler(led=frozenset())
+    made.learn(START_US, told(key(4)))
+    made.learn(START_US + WINDOW_US, buckets)
+    made.set_routes(ONE, ALL, START_US + WINDOW_US)
+    made.advance(START_US + 2 * WINDOW_US)
+    assert bounds(window(made)) == [b"", key(4)]

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from workbench.model.plan import Action, Declined, Objective, Plan
     from workbench.session.cluster import ClusterView
+    from workbench.session.coarse import CoarseWindows
 
 EXIT_PROPOSALS: Final = 3
 ACTIONS_MAX: Final = 50
@@ -53,8 +54,8 @@ PARETO_SHOWN: Final = 12
 # How the planner's reasons begin to say what `_print_heavy` says already.
 BUCKET_CLAUSE: Final = "; one bucket alone carries "
 FINER_LIVE: Final = (
-    "start the cluster with more buckets per route (`workbench cluster up --buckets`), or split, "
-    "let it run and look again: each child has buckets of its own"
+    "plan on windows that all have the finest buckets (--since, --until), or make a new cluster "
+    "with more buckets per route (`workbench cluster up --buckets N --dir NEW`)"
 )
 FINER_TRACE: Final = (
     "plan on single accesses (`--evidence accesses`), or collect with more `--buckets`"
@@ -213,6 +214,7 @@ def _settled(view: ClusterView, start: datetime, end: datetime, objective: Objec
 def _warn_of(proposal: Plan, view: ClusterView, end: datetime, objective: Objective) -> None:
     """Say on stderr what the plan's reader has to know of its load and of its actions."""
     from workbench.session.approval import move_warning
+    from workbench.session.coarse import coarse_windows
     from workbench.session.planning import is_live, quiet_since, to_get_load
 
     if proposal.objective.name != objective.name:
@@ -226,9 +228,35 @@ def _warn_of(proposal: Plan, view: ClusterView, end: datetime, objective: Object
             f"no load window since the routes changed at {rfc3339(changed)} has load: planned on "
             f"earlier load; {to_get_load(view)}"
         )
+    if (coarse := coarse_windows(view, proposal.since, end, proposal.objective)) is not None:
+        warn(coarse_sentence(coarse))
     moving = move_warning(proposal, [action.action_id for action in proposal.actions])
     for warning in (*view.warnings, *([moving] if moving and is_live(view) else [])):
         warn(warning)
+
+
+def coarse_sentence(coarse: CoarseWindows) -> str:
+    """Return which windows keep a plan from cutting, and how to plan without them."""
+    first, end = coarse.windows[0][0], coarse.windows[-1][1]
+    count = len(coarse.windows)
+    which = (
+        f"the window {rfc3339(first)} to {rfc3339(end)} tells"
+        if count == 1
+        else f"{count} windows between {rfc3339(first)} and {rfc3339(end)} tell"
+    )
+    routes = ", ".join(map(str, coarse.routes[:DECLINED_MAX]))
+    more = ", …" if len(coarse.routes) > DECLINED_MAX else ""
+    what = "route" if len(coarse.routes) == 1 else "routes"
+    if coarse.since is None or coarse.until is None:
+        cure = "collect again once it has run on with the same buckets"
+    elif coarse.since > first:
+        cure = f"plan without: --since {rfc3339(coarse.since)}"
+    else:
+        cure = f"plan without: --until {rfc3339(coarse.until)}"
+    return (
+        f"{which} the load of {what} {routes}{more} in buckets that other windows cut further, and "
+        f"no split key can lie inside those: {cure}"
+    )
 
 
 def _check_out(out: Path | None) -> None:

@@ -1,10 +1,15 @@
 """Which routes this node knows: where to send a key, and what the sampler counts by.
 
     configuration ──▶ version 0 ──catalog group here, or ListRoutes from its node──▶ newer ones
+    closed windows of the other nodes ──▶ bounds of the buckets of routes that they lead
 
 The node of the catalog group takes the table that the group applied last. Every other node asks
 for it every REFRESH_S. A table is only ever replaced by a newer one. It is a hint for where to
 send a call: the group that receives it decides.
+
+Several times per window every node asks the others what they told of their routes, and has its
+sampler learn the bounds of their buckets: who leads a route next goes on with them. Bounds of the
+window in which a leader first chose them are not known elsewhere before that window closed.
 """
 
 from __future__ import annotations
@@ -13,14 +18,16 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from workbench.errors import Unavailable, WorkbenchError
-from workbench.model.keys import printable_key
+from workbench.model.keys import Span, printable_key
 from workbench.node import wire
 from workbench.node.forwarding import Call
 from workbench.node.proto import distribution_pb2 as distribution
+from workbench.node.proto import workbench_v1_pb2 as v1
 from workbench.routing.rules import CATALOG_GROUP
 from workbench.routing.table import RouteHistory, RouteTable
 
 if TYPE_CHECKING:
+    from workbench.model.node import Member
     from workbench.node.config import NodeConfig
     from workbench.node.events import Events
     from workbench.node.forwarding import Peers
@@ -28,6 +35,12 @@ if TYPE_CHECKING:
     from workbench.node.sampler import Sampler
 
 REFRESH_S: Final = 0.25
+# Bounds change once in many windows: asking often only makes them known soon after a window.
+LEARN_S_MAX: Final = 5.0
+LEARNINGS_PER_WINDOW: Final = 4
+LEARN_TIMEOUT_S: Final = 1.0
+# Whoever led a route until a moment ago told of it in one of these.
+WINDOWS_LEARNED: Final = 3
 
 
 class KnownRoutes:
@@ -49,6 +62,8 @@ class KnownRoutes:
         self._led: frozenset[int] = frozenset()
         self._history = RouteHistory(config.routes)
         self._silent = False
+        self._window_us = config.window_ms * 1_000
+        self._learned_us: dict[int, int] = {}  # by node: start of the newest window it told of
         sampler.follow_leaders = self.follow_leaders
         self._tell_sampler()
 
@@ -113,6 +128,38 @@ class KnownRoutes:
         while True:
             await self.refresh()
             await asyncio.sleep(REFRESH_S)
+
+    async def learn_buckets(self) -> None:
+        """Have the sampler learn the buckets that other nodes told of since they were asked."""
+        others = [each for each in self._peers.members if each.node != self._peers.node]
+        await asyncio.gather(*(self._learn_from(each) for each in others))
+
+    async def follow_buckets(self) -> None:
+        """Learn buckets again and again, until cancelled."""
+        pause_s = self._window_us / 1e6 / LEARNINGS_PER_WINDOW
+        while True:
+            await self.learn_buckets()
+            await asyncio.sleep(min(max(pause_s, REFRESH_S), LEARN_S_MAX))
+
+    async def _learn_from(self, member: Member) -> None:
+        """Learn from one node; one that does not answer is asked again next time."""
+        recent_us = self._runtime.now_us() - WINDOWS_LEARNED * self._window_us
+        since_us = max(0, recent_us, self._learned_us.get(member.node, 0))
+        request = v1.StreamWindowsRequest(since_us=since_us, local_only=True)
+        call = Call(wire.STREAM_WINDOWS, request.SerializeToString(), left_s=LEARN_TIMEOUT_S)
+        try:
+            async for reply in self._peers.stream(call, member):
+                if not reply.data:
+                    continue
+                window = wire.parse(v1.LoadWindows, reply.data)
+                buckets: dict[int, list[Span]] = {}
+                for row in window.rows:
+                    span = Span(row.bucket_start, row.bucket_end or None)
+                    buckets.setdefault(row.route_id, []).append(span)
+                self._sampler.learn(window.window_start_us, buckets)
+                self._learned_us[member.node] = window.window_start_us + 1
+        except WorkbenchError:
+            return
 
     def _take(self, table: RouteTable) -> None:
         if self._history.replace(table):

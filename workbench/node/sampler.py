@@ -18,6 +18,8 @@ chosen from the keys that were seen (docs/adr/0008-buckets-of-the-node.md), and 
 already told by them: up to half the buckets from few accesses, all of them from enough. Later
 bounds are only added, where that doubles the buckets, and never moved: a split key that a plan
 took from them stays a bound. A child of a split has its parent's bounds inside its own span.
+Bounds of a route that another node leads are learned from what that node tells (`learn`): whoever
+leads it next goes on with them, so that windows of both leaders have the same buckets.
 
 Each window also tells the heaviest keys of its routes and draws some of their accesses
 (`hot_keys`), of the busiest routes where it cannot tell of all.
@@ -156,6 +158,7 @@ class Sampler:
         self._starts: list[bytes] = []  # of led routes, ascending
         self._owners: list[_Share] = []  # their shares, in the same order
         self._bounds: dict[int, _Bounds] = {}  # by id, of all routes that exist, led or not
+        self._known_us: dict[int, int] = {}  # by route id: the window that its bounds are of
         self._counts = KeyCounts(KEYS_PER_WINDOW_MAX, KEY_BYTES_PER_WINDOW_MAX, self._spill)
         self._crowd: SpaceSaving | None = None  # of keys that are too many to be counted so
         self._draws = Draws(node)
@@ -205,6 +208,10 @@ class Sampler:
             route.route_id: self._bounds.get(route.route_id) or _inherited(route.span, past)
             for route in table.routes
         }
+        self._known_us = {known: at for known, at in self._known_us.items() if known in ids}
+        if self._open_us is not None:
+            ended = {share.route.route_id for share in gone} & ids
+            self._known_us |= dict.fromkeys(ended, self._open_us)
         for identity, route in wanted.items():
             share = self._shares.get(identity)
             if share is None:
@@ -216,6 +223,28 @@ class Sampler:
         led_now = [share for share in self._shares.values() if share.sampled_from_us is not None]
         self._owners = sorted(led_now, key=lambda share: share.route.span.start)
         self._starts = [share.route.span.start for share in self._owners]
+
+    def learn(self, start_us: int, buckets: Mapping[int, Sequence[Span]]) -> None:
+        """Take over by which bounds another node told of its routes in the window at `start_us`.
+
+        Of a route that is led here only finer ones: a bound is never taken away. Of the others
+        those of the newest window. What is no partition of a route into as many buckets as it
+        may have, is left alone: routes may differ between nodes for a while.
+
+        Args:
+            start_us: Start of the window.
+            buckets: By route id, ascending.
+        """
+        led = {share.route.route_id for share in self._owners}
+        for route_id, told in buckets.items():
+            span, cuts = self._bounds.get(route_id, (None, ()))
+            if span is None or not 2 <= len(told) <= self._buckets_max or not _parts(span, told):
+                continue
+            learned = tuple(bucket.start for bucket in told[1:])
+            finer = set(learned) > set(cuts)
+            if finer or (route_id not in led and start_us >= self._known_us.get(route_id, 0)):
+                self._bounds[route_id] = span, learned
+                self._known_us[route_id] = max(start_us, self._known_us.get(route_id, 0))
 
     def advance(self, now_us: int) -> None:
         """Close the windows that ended by `now_us`.
@@ -436,6 +465,13 @@ def _inherited(span: Span, past: Iterable[_Bounds]) -> _Bounds:
     """Return the bounds that a new route has from the routes that were in its place."""
     cuts = {cut for before, inner in past for cut in (before.start, *inner, before.end or b"")}
     return span, tuple(sorted(cut for cut in cuts if cut > span.start and cut in span))
+
+
+def _parts(span: Span, buckets: Sequence[Span]) -> bool:
+    """Tell whether the buckets, one after the other, are the span."""
+    if (buckets[0].start, buckets[-1].end) != (span.start, span.end):
+        return False
+    return all(left.end == right.start for left, right in pairwise(buckets))
 
 
 def _identity(route: RouteDescriptor) -> _Identity:

@@ -194,6 +194,7 @@ async def _run(
     background = [
         asyncio.create_task(links.run()),
         asyncio.create_task(desk.routes.follow()),
+        asyncio.create_task(desk.routes.follow_buckets()),
         asyncio.create_task(_sample(desk)),
         asyncio.create_task(upkeep.run()),
     ]

@@ -254,6 +254,14 @@ class LoadReader:
         found: datetime | None = answer.column("coarse_until")[0].as_py()
         return found
 
+    def coarse_windows(self, since: datetime, until: datetime) -> pa.Table:
+        """Return the windows and routes whose loaded buckets others tell more finely.
+
+        Columns `window_start`, `window_end`, `route_id`; no row where all tell the same buckets.
+        """
+        given = {"since": since, "until": until}
+        return self._run(sql_text("coarse_windows"), Source.LOAD_WINDOW, given)
+
     def crossing_until(
         self, since: datetime, until: datetime, routes: Sequence[RouteDescriptor]
     ) -> datetime | None:
