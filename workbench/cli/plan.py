@@ -238,14 +238,10 @@ def _warn_of(proposal: Plan, view: ClusterView, end: datetime, objective: Object
 def coarse_sentence(coarse: CoarseWindows) -> str:
     """Return which windows keep a plan from cutting, and how to plan without them."""
     first, end = coarse.windows[0][0], coarse.windows[-1][1]
-    count = len(coarse.windows)
-    which = (
-        f"the window {rfc3339(first)} to {rfc3339(end)} tells"
-        if count == 1
-        else f"{count} windows between {rfc3339(first)} and {rfc3339(end)} tell"
-    )
-    routes = ", ".join(map(str, coarse.routes[:DECLINED_MAX]))
-    more = ", …" if len(coarse.routes) > DECLINED_MAX else ""
+    told = counted(len(coarse.windows), "window tells", "windows tell")
+    listed = ", ".join(map(str, coarse.routes[:DECLINED_MAX]))
+    if len(coarse.routes) > DECLINED_MAX:
+        listed += ", …"
     what = "route" if len(coarse.routes) == 1 else "routes"
     if coarse.since is None or coarse.until is None:
         cure = "collect again once it has run on with the same buckets"
@@ -254,8 +250,8 @@ def coarse_sentence(coarse: CoarseWindows) -> str:
     else:
         cure = f"plan without: --until {rfc3339(coarse.until)}"
     return (
-        f"{which} the load of {what} {routes}{more} in buckets that other windows cut further, and "
-        f"no split key can lie inside those: {cure}"
+        f"{told} the load of {what} {listed} in buckets that other windows cut further, between "
+        f"{rfc3339(first)} and {rfc3339(end)}; no split key can lie inside those: {cure}"
     )
 
 

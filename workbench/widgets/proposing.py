@@ -11,9 +11,11 @@ of the load windows, but for the back-test, which `planned_anew` adds.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from workbench.errors import WorkbenchError
 from workbench.model.keys import Span
 from workbench.query.load import LoadReader, Source
 from workbench.report.load_cube import CELLS_MAX, LoadCube, load_cube
@@ -104,11 +106,20 @@ class Proposer:
         self._settled: datetime | None = None
 
     def prepare(self) -> Memory | None:
-        """Read the load into memory, once; None where it does not fit a cube."""
+        """Read the load into memory, once; None where it does not fit a cube.
+
+        A first plan is made and forgotten: what the planner sets up on its first call is there then
+        when the first brush comes.
+        """
         with self._lock:
             if not self._is_read:
                 self._memory = self._read()
                 self._is_read = True
+                if self._memory is not None:
+                    options = self._options
+                    since, until = self._view.window(options.since, options.until)
+                    with suppress(WorkbenchError):
+                        self._plan(self._memory, since, until, options.limits)
             return self._memory
 
     def propose(self, brush: Brush) -> Plan:
@@ -118,22 +129,27 @@ class Proposer:
             NotFound: `load_absent`: nothing came in that time.
             WorkbenchError: as `session.planning.plan`.
         """
-        options, memory = self._options, self.prepare()
+        memory = self.prepare()
         since, until = self.times(brush)
+        made = self._plan(memory, since, until, within(self._options.limits, brush.span))
         view = self._view if memory is None else memory.view
-        made = plan(
-            view,
-            since=since,
-            until=until,
-            objective=options.objective,
-            limits=within(options.limits, brush.span),
-            rule=options.rule,
-            source=None if memory is None else Source.LOAD_WINDOW,
-            policy=options.policy,
-            windows=None if memory is None else memory.windows,
-        )
         self._proofs.make(made, view, self._ground)
         return made
+
+    def _plan(
+        self, memory: Memory | None, since: datetime, until: datetime, limits: Limits
+    ) -> Plan:
+        return plan(
+            self._view if memory is None else memory.view,
+            since=since,
+            until=until,
+            objective=self._options.objective,
+            limits=limits,
+            rule=self._options.rule,
+            source=None if memory is None else Source.LOAD_WINDOW,
+            policy=self._options.policy,
+            windows=None if memory is None else memory.windows,
+        )
 
     def times(self, brush: Brush) -> tuple[datetime, datetime]:
         """Return the time to plan on: the brush's, or all that live load can be planned on."""
