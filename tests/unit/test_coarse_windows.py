@@ -51,14 +51,15 @@ def test_where_no_even_part_has_load_none_is_proposed():
         (
             [(FINE, 9), (WHOLE, 9), (FINE, 9), (FINE, 9)],
             [
-                "1 window tells the load of route 1 in buckets",
-                "between 2026-01-01T00:01:00Z and 2026-01-01T00:02:00Z;",
+                "1 window tells the load in buckets",
+                "(route 1)",
+                "between 2026-01-01T00:01:00Z and 2026-01-01T00:02:00Z,",
                 "plan without: --since 2026-01-01T00:02:00Z",
             ],
         ),
         (
             [(FINE, 99), (WHOLE, 9), (WHOLE, 9), (FINE, 9)],
-            ["2 windows tell the load of route 1", "plan without: --until 2026-01-01T00:01:00Z"],
+            ["2 windows tell the load in", "plan without: --until 2026-01-01T00:01:00Z"],
         ),
     ],
 )

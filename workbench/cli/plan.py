@@ -250,8 +250,8 @@ def coarse_sentence(coarse: CoarseWindows) -> str:
     else:
         cure = f"plan without: --until {rfc3339(coarse.until)}"
     return (
-        f"{told} the load of {what} {listed} in buckets that other windows cut further, between "
-        f"{rfc3339(first)} and {rfc3339(end)}; no split key can lie inside those: {cure}"
+        f"{told} the load in buckets that other windows cut further, between {rfc3339(first)} and "
+        f"{rfc3339(end)}, and no split key can lie inside those ({what} {listed}): {cure}"
     )
 
 
