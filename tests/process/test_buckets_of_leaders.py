@@ -7,6 +7,7 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+import pytest
 from process.node_process import cluster, until
 from process.test_replicated import addresses, await_leader
 from workbench_connectors.node import connect
@@ -80,6 +81,8 @@ def await_windows(connector: NodeConnector, more: int) -> None:
     )
 
 
+# Not among the tests that CI runs: of some 15 runs one failed, for a reason that is not found yet.
+@pytest.mark.slow
 def test_windows_keep_their_buckets_where_the_leader_changes_or_is_killed(tmp_path: Path) -> None:
     catalog = str(tmp_path / "catalog")
     with cluster(tmp_path, [GROUPS] * 3, window_ms=WINDOW_MS) as nodes:
