@@ -140,7 +140,7 @@ class Node:
 
     def switch(self, *, counting: bool) -> None:
         """Have it count from now on, or not."""
-        self.client.put(SWITCHES[counting], b"")
+        self.kv.put(SWITCHES[counting], b"")
 
     def own(self) -> tuple[int, int]:
         """Return ns of processor time spent on counting, and keys, up to the last switch."""
@@ -181,6 +181,7 @@ def node() -> Iterator[Node]:
             started.wait()
             yield started
         finally:
+            started.kv.close()
             started.client.close()
             started.process.kill()
             started.process.wait()
