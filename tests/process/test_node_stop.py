@@ -167,13 +167,19 @@ def test_a_second_process_on_the_same_directory_is_refused(tmp_path):
             client.put(b"k", b"v")
 
 
+def killed_after(node, puts):
+    """Put so many keys, kill the node, and return the one segment of its log."""
+    with client_of(node) as client:
+        for number in range(puts):
+            client.put(b"k%d" % number, b"v" * 100)
+    node.kill()
+    [segment] = (node.config.dir / "log").glob("*.log")
+    return segment
+
+
 def test_a_damaged_log_stops_the_start_and_names_file_and_offset(tmp_path):
     with cluster(tmp_path, [[1]]) as [node]:
-        with client_of(node) as client:
-            for number in range(50):
-                client.put(b"k%d" % number, b"v" * 100)
-        node.kill()
-        [segment, *_] = sorted((node.config.dir / "log").glob("*.log"))
+        segment = killed_after(node, 50)
         data = bytearray(segment.read_bytes())
         data[len(data) // 2] ^= 0xFF
         segment.write_bytes(bytes(data))
@@ -185,11 +191,7 @@ def test_a_damaged_log_stops_the_start_and_names_file_and_offset(tmp_path):
 
 def test_a_torn_end_of_the_log_is_cut_told_and_kept(tmp_path):
     with cluster(tmp_path, [[1]]) as [node]:
-        with client_of(node) as client:
-            for number in range(20):
-                client.put(b"k%d" % number, b"v" * 100)
-        node.kill()
-        [segment] = (node.config.dir / "log").glob("*.log")
+        segment = killed_after(node, 20)
         whole = segment.read_bytes()
         mark = whole[16:24]
         [number] = struct.unpack_from("<Q", whole, whole.rindex(mark) + 12)
@@ -206,11 +208,7 @@ def test_a_torn_end_of_the_log_is_cut_told_and_kept(tmp_path):
 
 def test_acknowledged_writes_that_are_damaged_to_the_end_keep_the_node_down(tmp_path):
     with cluster(tmp_path, [[1]]) as [node]:
-        with client_of(node) as client:
-            for number in range(20):
-                client.put(b"k%d" % number, b"v" * 100)
-        node.kill()
-        [segment] = (node.config.dir / "log").glob("*.log")
+        segment = killed_after(node, 20)
         data = bytearray(segment.read_bytes())
         marks = [at for at in range(len(data)) if data.startswith(data[16:24], at)]
         for start in marks[-5:]:

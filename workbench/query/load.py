@@ -249,9 +249,7 @@ class LoadReader:
         """
         if self._layout(since, until) is not None:
             return None
-        text = sql_text("coarse_until")
-        answer = self._run(text, Source.LOAD_WINDOW, {"since": since, "until": until})
-        found: datetime | None = answer.column("coarse_until")[0].as_py()
+        found: datetime | None = pc.max(self.coarse_windows(since, until)["window_end"]).as_py()
         return found
 
     def coarse_windows(self, since: datetime, until: datetime) -> pa.Table:

@@ -19,6 +19,7 @@ a real table. It is less than 8 KB and asks nobody.
 from __future__ import annotations
 
 import threading
+from abc import ABCMeta, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,7 +43,11 @@ SPARE_MS: Final = 6_000
 _STATIC: Final = Path(__file__).parent / "static"
 
 
-class Panel(anywidget.AnyWidget):
+class _Abstract(ABCMeta, traitlets.MetaHasTraits):
+    """Lets a widget have methods that its subclasses must have."""
+
+
+class Panel(anywidget.AnyWidget, metaclass=_Abstract):
     """One panel of the workbench; subclasses say what it draws and what its buttons do."""
 
     _esm = _STATIC / "panel.js"
@@ -65,13 +70,13 @@ class Panel(anywidget.AnyWidget):
         self._stop = desk.watch(self._changed)
         self.draw()
 
+    @abstractmethod
     def handlers(self) -> Mapping[str, Handler]:
         """Return what to do for each act, given its argument and value."""
-        raise NotImplementedError
 
+    @abstractmethod
     def view(self) -> Node:
         """Return what to show now."""
-        raise NotImplementedError
 
     def draw(self) -> None:
         """Show what there is now."""

@@ -1,5 +1,5 @@
 -- The windows in [since, until), and their routes, in which a bucket carried load and held a bound
--- that other windows have inside it: see coarse_until.sql.
+-- that other windows have inside it; no row where all of them tell the same buckets.
 WITH bound AS (
     SELECT DISTINCT bucket_start AS start
     FROM load_window
